@@ -19,8 +19,8 @@ use serde::Deserialize;
 use super::redact::redact;
 use super::{ConfigError, wrong};
 use crate::core::base::settings::{NeighbourTls, OwnCertificate, TlsMode, TlsSettings};
-use crate::core::session::certificate::{Minute, begins_after, ends_at};
-use crate::core::session::tls::is_for;
+use crate::core::session::certificate::{Minute, future_not_before, not_after};
+use crate::core::session::tls::is_valid_for;
 use crate::core::wire::escape::Escaped;
 
 /// `[clients]` of the TOML file.
@@ -349,7 +349,7 @@ impl Identity {
     /// The certificate has expired, or cannot be parsed.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let chain = certificates_in(&self.certificate, "certificate_file")?;
-        let Some(ends) = chain.first().and_then(ends_at) else {
+        let Some(ends) = chain.first().and_then(not_after) else {
             return self.refused("is broken: no end can be read in it");
         };
         if ends < now {
@@ -391,7 +391,7 @@ impl PeersFiles {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         // After a boot, this machine's clock can be slow for a while. So a certificate that is not
         // valid yet is no error: it is checked as if its validity had begun.
-        let now = begins_after(certificate, now).unwrap_or(now);
+        let now = future_not_before(certificate, now).unwrap_or(now);
         let as_server = |at| {
             let verifier =
                 WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone());
@@ -411,7 +411,7 @@ impl PeersFiles {
                 Ok(it) => it.verify_client_cert(certificate, intermediates, at),
                 Err(error) => return Err(rustls::Error::General(error.to_string())),
             };
-            match is_for(certificate, &self.name) {
+            match is_valid_for(certificate, &self.name) {
                 true => verified.map(drop),
                 false => Err(CertificateError::NotValidForName.into()),
             }

@@ -110,7 +110,7 @@ impl Https {
         let places = &self.settings.places;
         let tls = Tls::client(places.tls.clone(), &places.origin.host);
         // The exchange has a deadline for the handshake, so TLS needs none.
-        let tls = TlsSession::new(tls.map_err(|error| error.to_string())?).untimed();
+        let tls = TlsSession::new(tls.map_err(|error| error.to_string())?).without_timeout();
         let mut connection = Connection {
             stream,
             tls,
@@ -201,7 +201,7 @@ impl Connection {
         let mut plaintext = Vec::new();
         let events = self.tls.data_received(&bytes[..count], &mut plaintext);
         let mut effect = None;
-        if events.is_made {
+        if events.handshake_done {
             let context = &mut https.context(&self.tls);
             effect = self.exchange.connection_made(context);
         }
@@ -209,10 +209,10 @@ impl Connection {
             let context = &mut https.context(&self.tls);
             effect = self.exchange.data_received(&plaintext, context).or(effect);
         }
-        if events.is_over && !matches!(effect, Some(Effect::Answered { .. })) {
+        if events.peer_closed && !matches!(effect, Some(Effect::Answered { .. })) {
             effect = self.ended(StreamEnd::Whole, https).or(effect);
         }
-        if events.is_failed && !matches!(effect, Some(Effect::Answered { .. })) {
+        if events.has_failed && !matches!(effect, Some(Effect::Answered { .. })) {
             effect = self.failed(https).or(effect);
         }
         Ok(effect)

@@ -44,7 +44,7 @@ use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::handshakes::Kind;
+use crate::core::session::handshakes::FailureKind;
 use crate::core::session::log_budget::{Lines, LogShare};
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::session::protocol::{Protocol, StreamEnd};
@@ -412,7 +412,7 @@ impl Client {
         }
         let wall = PosixTime::from_nanos(context.now.wall);
         let skew = Skew::between(wall, iamat.stamp);
-        context.tally.heard(skew.lead(), context.now.time);
+        context.tally.count_iamat(skew.lead(), context.now.time);
         let output = self.output.tail();
         let start = output.len();
         let at = At::write(output, &context.settings.name, skew, iamat);
@@ -422,7 +422,7 @@ impl Client {
             &context.settings.limits,
             context.now.time,
         );
-        let may_enter = || tally.may_introduce(self.who.address().ip(), limits, now);
+        let may_enter = || tally.admit_new_name(self.who.address().ip(), limits, now);
         match at.map(|at| context.records.merge_own(line, &at, wall, may_enter)) {
             Some(merged @ (Merge::Accepted | Merge::Stale)) => {
                 if merged == Merge::Stale {
@@ -525,7 +525,7 @@ impl Client {
             Some(_) => "it speaks TLS within TLS",
         };
         let handshakes = &mut context.tally.handshakes;
-        handshakes.failed(self.who, Kind::Unexpected, reason);
+        handshakes.count_failure(self.who, FailureKind::Unexpected, reason);
         self.output.extend(NO_TLS_HERE);
         self.close(Cause::TlsUnexpected, Linger::Long);
     }
@@ -536,7 +536,7 @@ impl Client {
     fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_line(line) {
             let is_on = !context.settings.proxies.is_empty();
-            context.tally.passed_over_header(self.who, is_on);
+            context.tally.count_ignored_header(self.who, is_on);
         }
     }
 
@@ -724,7 +724,7 @@ impl Client {
     /// log has a warning only for the 1st, 2nd, 4th, 8th … unfinished line of all clients.
     #[cold]
     fn log_unfinished(&mut self, line: &[u8], context: &mut Context<'_>) {
-        let count = context.tally.was_unfinished();
+        let count = context.tally.count_unfinished();
         let shown = shortened(line, &context.settings.limits);
         let line_ms = context.settings.limits.line_ms;
         if !self.may_log(2, shown.text_bytes(), context) {
@@ -752,7 +752,7 @@ impl Client {
         if let Some(share) = &mut self.log_share
             && share.due(limits).is_some_and(|due| is_over || due <= now)
         {
-            share.tell(self.who, &mut context.tally.log_budget, limits, now);
+            share.log_left_out(self.who, &mut context.tally.log_budget, limits, now);
         }
     }
 }
@@ -802,10 +802,10 @@ impl Protocol for Client {
             && !context.is_stopping
         {
             let tally = &mut context.tally;
-            if tls.is_header_instead() {
-                tally.passed_over_header(self.who, !context.settings.proxies.is_empty());
+            if tls.began_with_header() {
+                tally.count_ignored_header(self.who, !context.settings.proxies.is_empty());
             }
-            tally.handshakes.failed(self.who, kind, reason);
+            tally.handshakes.count_failure(self.who, kind, reason);
         }
         self.log_left_out(context, true);
         let unanswered = match self.state {

@@ -9,7 +9,7 @@
 //!
 //! Each server has a *feed*: its table as an ordered list of changes, see
 //! [`crate::core::table::records`]. A *position* is the sequence number of a change in a feed. A
-//! *life* is the history of one feed, see below.
+//! *life* is the history of one feed: see "Lives" below.
 //!
 //! ```text
 //!   dialler                                              acceptor
@@ -29,7 +29,7 @@
 //!   first, so an attacker that dials gets nothing that was made with the secret. In a herd without
 //!   a secret, the key is empty. Then the proof only shows that names and versions agree. The lines
 //!   after the proofs are not encrypted: run links over a network that you trust, or over TLS. A
-//!   server can have two secrets, see below.
+//!   server can have two secrets: see "A secret that is being changed" below.
 //! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life) and its wall
 //!   clock in nanoseconds since 1970. The other two fields state what the sender has of the
 //!   receiver's feed: the boot id of a life, and a position in that life's feed. They are `- 0` if
@@ -104,7 +104,7 @@
 //!
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
 //!
-//! - `records`: the number of clients with a position. Tombstones do not count.
+//! - `records`: the number of clients with a location. Tombstones do not count.
 //! - `digest` is the same for equal tables, in whatever order their records arrived.
 //! - `refused`: the number of records that were refused because of a limit.
 //! - `<counter>`: one key for each counter in
@@ -113,8 +113,8 @@
 //!   of secrets. `none` if the server has no secret.
 //! - `plain`: the number of links that are up without TLS.
 //! - `handshakes`: the number of failed TLS handshakes with clients, for each
-//!   [`Kind`](crate::core::session::handshakes::Kind) of failure. The key is missing if none
-//!   failed.
+//!   [`FailureKind`](crate::core::session::handshakes::FailureKind) of failure. The key is missing
+//!   if none failed.
 //! - `link=<unconfirmed>:<offset>:<lacks>:<name>`: one key for each link that is up.
 //!   `<unconfirmed>` is the number of changes that the neighbour has not confirmed by `KEPT`.
 //!   `<offset>` is the number of milliseconds by which its clock is ahead of this server's, or `?`
@@ -124,17 +124,17 @@
 //! |---|---|---|
 //! | `disk` | `none` | the server has no data directory, and stores nothing |
 //! | | `ok` | all work of the disk is done |
-//! | | `busy:<ms>` | a write, a sync or a reservation of room has taken `<ms>` milliseconds so far |
+//! | | `busy:<ms>` | a write, a sync or a reservation of disk space has taken `<ms>` milliseconds so far |
 //! | | `refusing:<ms>:<bytes>` | the disk is full, and `IAMAT`s have been refused for `<ms>` milliseconds; they are accepted again when about `<bytes>` bytes are free |
 //! | `table` | `ok`, `full` | `full`: records of new clients are refused (`max_records`, `max_record_bytes`) |
 //! | `clocks` | `near`, `ahead`, `behind` | how most clients' clocks compared with this server's clock, in the last minute with at least ten `IAMAT`s |
-//! | `max_clients` | number | the maximum number of clients: `max_clients`, or what `buffer_bytes` has room for over TLS |
-//! | `places_day` | `<asked>:<most>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<most>` times; the key is missing if any number is allowed |
-//! | `buffers` | `<bytes>:<maximum>` | what the buffers of all connections hold, and `buffer_bytes` |
-//! | | `<bytes>:<maximum>:<ms>` | the last connection was closed for their sake `<ms>` milliseconds ago |
+//! | `max_clients` | number | the maximum number of clients: `max_clients`, or the number of clients over TLS for which `buffer_bytes` is enough |
+//! | `places_day` | `<asked>:<maximum>` | Google Places was asked `<asked>` times in the last 24 hours, and may be asked `<maximum>` times; the key is missing if any number is allowed |
+//! | `buffers` | `<bytes>:<maximum>` | the bytes that the buffers of all connections hold, and `buffer_bytes` |
+//! | | `<bytes>:<maximum>:<ms>` | the last connection was closed `<ms>` milliseconds ago because the buffers held too much |
 //! | `forgotten` | number | the number of tombstones in the table; a server that sends this key understands `FORGET` and tombstones |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
-//! | `lag` | `<ms>:<name>` | a linked neighbour has not confirmed a change that is sent to it for `<ms>` milliseconds; one key for each such neighbour |
+//! | `lag` | `<ms>:<name>` | for `<ms>` milliseconds, a linked neighbour has not confirmed a change that it gets; one key for each such neighbour |
 //!
 //! Older versions of the server do not send the keys from `disk` on.
 //!
@@ -149,16 +149,16 @@
 //! ```
 //!
 //! - `FORGET`: the name is the rest of the line: 1 to 4,083 bytes without white space. The server
-//!   replaces the client's record by a *tombstone*, an `AT` line with `-` in the place of the
-//!   location: `AT <server> <skew> <client> - <time>`. The time is that of the forgotten position,
-//!   and the skew is the time of the forgetting minus that time. [`crate::core::table::records`]
-//!   says why the tombstone wins over the position, and loses against the client's next one.
-//! - `FORGOTTEN`: the tombstone is as safe as an answer to an `IAMAT` promises. `unknown` means
-//!   that the server had no position of the client. It has a tombstone all the same, because a
-//!   neighbour can have a position. `<ttl>` is `record_ttl_ms`; 0 means that the tombstone stays
-//!   until the client moves.
-//! - `BYE` instead: the name cannot be a client's, the disk or the table has no room, the disk did
-//!   not take the tombstone in time, or the server stops.
+//!   replaces the client's record by a *tombstone*: an `AT` line with `-` instead of the location,
+//!   `AT <server> <skew> <client> - <time>`. The time is that of the forgotten location, and the
+//!   skew is the time of the forgetting minus that time. [`crate::core::table::records`] says why
+//!   the tombstone wins over that location, and loses against the client's next one.
+//! - `FORGOTTEN`: the tombstone is stored as durably as the record of an answered `IAMAT`.
+//!   `unknown` means that the server had no location of the client. The server stores a tombstone
+//!   nevertheless, because a neighbour can have a location. `<ttl>` is `record_ttl_ms`; 0 means
+//!   that the tombstone stays until the client moves.
+//! - `BYE` instead: the name cannot be a client's, the disk or the table is full, the disk did not
+//!   store the tombstone in time, or the server stops.
 //!
 //! Only an operator's session takes `FORGET`, one for each connection. Neighbours get tombstones
 //! like all other records. A client cannot send one: `-` is no location.

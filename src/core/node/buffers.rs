@@ -8,21 +8,21 @@ use super::{ConnId, Node, Slot, Timer, context};
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::limits::Limits;
 use crate::core::client::proxied::Refusal;
-use crate::core::session::buffer_budget::{Eviction, Kind};
+use crate::core::session::buffer_budget::{EvictableKind, Eviction};
 use crate::core::session::herd::LinkError;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::TlsSession;
 
 /// The part of the budget that idle clients over TLS leave to buffers: a quarter.
-const LEFT_BY_IDLE: u64 = 4;
+const NON_IDLE_DIVISOR: u64 = 4;
 
 /// Returns the number of clients over TLS that `limits.buffer_bytes` has room for while they are
 /// idle. One more is refused: otherwise it would be an idle client that is evicted, although it is
 /// not at fault. `None` if any number has room.
 #[must_use]
 pub fn clients_over_tls(limits: &Limits) -> Option<u64> {
-    let idle_bytes = limits.buffer_bytes - limits.buffer_bytes / LEFT_BY_IDLE;
-    (idle_bytes > 0).then(|| idle_bytes / TlsSession::LEAST_HELD_BYTES as u64)
+    let idle_bytes = limits.buffer_bytes - limits.buffer_bytes / NON_IDLE_DIVISOR;
+    (idle_bytes > 0).then(|| idle_bytes / TlsSession::MIN_HELD_BYTES as u64)
 }
 
 impl Slot {
@@ -38,23 +38,23 @@ impl Slot {
 
     /// Returns the number of bytes that the connection holds even if it is idle.
     #[inline]
-    pub(super) fn least_held_bytes(&self) -> usize {
+    pub(super) fn idle_held_bytes(&self) -> usize {
         match &self.tls {
             None => 0,
-            Some(_) => TlsSession::LEAST_HELD_BYTES,
+            Some(_) => TlsSession::MIN_HELD_BYTES,
         }
     }
 
     /// Returns the connection's kind, or `None` if the connection is never evicted. A link to a
     /// known neighbour is never evicted: its buffers are small, because unsent records stay in the
     /// feed.
-    fn evictable(&self) -> Option<Kind> {
+    fn evictable(&self) -> Option<EvictableKind> {
         match &self.session {
-            Session::Client(_) => Some(Kind::Client),
-            Session::Proxied(_) => Some(Kind::Unidentified),
-            Session::Link(link) if !link.is_known() => Some(Kind::Unproven),
+            Session::Client(_) => Some(EvictableKind::Client),
+            Session::Proxied(_) => Some(EvictableKind::Unidentified),
+            Session::Link(link) if !link.is_known() => Some(EvictableKind::Unproven),
             Session::Link(_) => None,
-            Session::Exchange(_) => Some(Kind::Exchange),
+            Session::Exchange(_) => Some(EvictableKind::Exchange),
         }
     }
 
@@ -62,9 +62,9 @@ impl Slot {
     /// is bytes times age, then bytes. Bytes that an idle TLS connection holds too do not count in
     /// the product.
     fn rank(&self, now: Time) -> (u64, u64) {
-        let bytes = self.share.above(self.least_held_bytes());
-        let age_ms = self.share.age(now).as_millis() as u64;
-        (bytes.saturating_mul(age_ms + 1), self.share.bytes())
+        let bytes = self.usage.bytes_above(self.idle_held_bytes());
+        let age_ms = self.usage.age(now).as_millis() as u64;
+        (bytes.saturating_mul(age_ms + 1), self.usage.bytes())
     }
 }
 
@@ -79,10 +79,10 @@ impl Node {
     #[inline]
     pub(super) fn account(&mut self, id: ConnId, now: Time) {
         if let Some(slot) = self.sessions.get_mut(id) {
-            let (bytes, least) = (slot.held_bytes(), slot.least_held_bytes());
+            let (bytes, idle_bytes) = (slot.held_bytes(), slot.idle_held_bytes());
             self.tally
                 .buffers
-                .account(&mut slot.share, bytes, least, now);
+                .account(&mut slot.usage, bytes, idle_bytes, now);
         }
     }
 
@@ -94,25 +94,25 @@ impl Node {
         let mut holders: Vec<((u64, u64), ConnId)> = self
             .sessions
             .iter()
-            .filter(|(_, slot)| slot.share.bytes() > 0 && slot.evictable().is_some())
+            .filter(|(_, slot)| slot.usage.bytes() > 0 && slot.evictable().is_some())
             .map(|(id, slot)| (slot.rank(now.time), id))
             .collect();
         holders.sort_unstable_by_key(|&(rank, id)| (Reverse(rank), id));
         for (_, id) in holders {
-            if self.tally.buffers.has_room() {
+            if self.tally.buffers.is_below_target() {
                 break;
             }
             self.evict_one(id, now);
         }
         let buffers = &mut self.tally.buffers;
-        if let Some(due) = buffers.eviction_is_over(&self.settings.limits, now.time) {
+        if let Some(due) = buffers.end_eviction(&self.settings.limits, now.time) {
             self.deadlines.call_at(due, Timer::Evictions);
         }
     }
 
-    pub(super) fn tell_evictions(&mut self, now: Now) {
+    pub(super) fn log_evictions(&mut self, now: Now) {
         let limits = &self.settings.limits;
-        self.tally.buffers.tell(limits, now.time);
+        self.tally.buffers.log_evictions(limits, now.time);
     }
 
     /// Closes connection `id` and frees its buffers. No more bytes are sent on the connection.
@@ -124,8 +124,8 @@ impl Node {
             return;
         };
         let eviction = Eviction {
-            bytes: slot.share.bytes(),
-            age_ms: slot.share.age(now.time).as_millis() as u64,
+            bytes: slot.usage.bytes(),
+            age_ms: slot.usage.age(now.time).as_millis() as u64,
         };
         // The TLS session is dropped first, so no alert and no `close_notify` is sent.
         slot.tls = None;
@@ -148,7 +148,7 @@ impl Node {
         self.mark_dirty(id);
         self.account(id, now.time);
         self.tally.counters.evicted += 1;
-        self.tally.buffers.evicted(kind, eviction.bytes);
+        self.tally.buffers.count_eviction(kind, eviction.bytes);
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
         }
         assert_eq!(scene.closed(), [slow]);
         assert_eq!(scene.node.tally.counters.evicted, 1);
-        assert!(scene.node.tally.buffers.has_room());
+        assert!(scene.node.tally.buffers.is_below_target());
         // The next evictions take the big clients that no longer read, although the small clients
         // have waited longer.
         while !scene.sockets.closed.contains(&fast) {
@@ -335,7 +335,7 @@ mod tests {
             scene.closed()
         );
         let (tally, closed) = (&scene.node.tally, scene.closed().len());
-        assert!(tally.buffers.has_room() && tally.buffers.held_bytes() > 800_000);
+        assert!(tally.buffers.is_below_target() && tally.buffers.held_bytes() > 800_000);
         assert_eq!(tally.counters.evicted, closed as u64);
     }
 
@@ -420,12 +420,12 @@ mod tests {
     fn no_question_is_asked_while_many_answers_wait_for_their_clients() {
         let mut scene = Scene::new(80_000);
         let node = &mut scene.node;
-        node.tally.buffers.answer_waits(10_001);
+        node.tally.buffers.add_answer(10_001);
         let address = "192.0.2.1:1".parse().unwrap();
         let client = node.handle_client_connected(address, at(0)).unwrap();
         node.handle_data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 10 5\n", at(0));
         assert_eq!(node.poll_request(), None);
-        node.tally.buffers.answer_is_gone(10_001);
+        node.tally.buffers.remove_answer(10_001);
         node.handle_deadlines(at(1));
         assert!(matches!(node.poll_request(), Some(Request::Resolve { .. })));
     }

@@ -14,7 +14,7 @@ use rustls::pki_types::UnixTime;
 use super::session::Session;
 use super::{ConnId, Node, Timer};
 use crate::core::base::clock::{Now, Time};
-use crate::core::session::certificate::{Minute, ends_at};
+use crate::core::session::certificate::{Minute, not_after};
 use crate::core::session::tls::TlsSession;
 
 /// The time between two warnings about the same certificate of this server.
@@ -49,7 +49,7 @@ impl Node {
         if let Some(slot) = self.sessions.get(id)
             && let Session::Link(_) = &slot.session
             && let Some(certificate) = slot.tls.as_deref().and_then(TlsSession::certificate)
-            && let Some(ends) = ends_at(certificate)
+            && let Some(ends) = not_after(certificate)
         {
             self.certificates.links.push((id, ends));
             self.watch_certificates(now);

@@ -84,7 +84,9 @@ impl Node {
         let tls = match &self.settings.tls.clients {
             None => None,
             Some(config) => match Tls::server(config.clone()) {
-                Ok(tls) => Some(TlsSession::new(tls.bounded(&self.settings.limits))),
+                Ok(tls) => Some(TlsSession::new(
+                    tls.with_input_limits(&self.settings.limits),
+                )),
                 Err(error) => {
                     warn!("client {from}: refused: {error}");
                     self.admission.leave(ip);
@@ -171,7 +173,7 @@ impl Node {
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
             self.mark_all_dirty(); // links that have records left send them now
-            self.tally.log_budget.tell(&self.settings.limits);
+            self.tally.log_budget.log_left_out(&self.settings.limits);
         }
     }
 }

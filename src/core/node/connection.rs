@@ -95,7 +95,7 @@ impl Node {
 
     pub(super) fn bytes_received(&mut self, id: ConnId, data: &[u8], now: Now) {
         if data.first() == Some(&HANDSHAKE) {
-            self.take_offer(id, now);
+            self.accept_offered_tls(id, now);
         }
         match self.sessions.get(id) {
             Some(Slot { tls: Some(_), .. }) => self.ciphertext_received(id, data, now),
@@ -136,21 +136,21 @@ impl Node {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
         let TlsEvents {
-            is_made,
-            is_over,
-            is_failed,
+            handshake_done,
+            peer_closed,
+            has_failed,
         } = tls.data_received(data, &mut plaintext);
-        if is_made {
+        if handshake_done {
             self.watch_link_certificate(id, now);
             self.on_session(id, now, Session::connection_made);
         }
         if !plaintext.is_empty() {
             self.plaintext_received(id, &plaintext, now);
         }
-        if is_over {
+        if peer_closed {
             self.stream_ended(id, StreamEnd::Whole, now);
         }
-        if is_failed {
+        if has_failed {
             self.tls_failed(id, now);
         }
         self.plaintext = plaintext;
@@ -185,7 +185,7 @@ impl Node {
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        slot.share.took(count);
+        slot.usage.output_sent(count);
         if let Some(tls) = &mut slot.tls {
             count = tls.output_sent(count);
             if count == 0 {

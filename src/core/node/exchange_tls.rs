@@ -149,7 +149,7 @@ fn the_memory_of_tls_is_counted_at_the_end_of_a_turn() {
         assert_eq!(node.poll_disposition(id, now), Disposition::Open);
     }
     node.check_invariants().unwrap();
-    let least = TlsSession::LEAST_HELD_BYTES as u64;
+    let least = TlsSession::MIN_HELD_BYTES as u64;
     assert!(node.tally.buffers.held_bytes() >= least);
 }
 

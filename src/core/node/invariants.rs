@@ -65,13 +65,13 @@ impl Node {
     fn check_buffers(&self) -> Result<(), String> {
         let mut counted = 0;
         for (id, slot) in self.sessions.iter() {
-            counted += slot.share.bytes();
+            counted += slot.usage.bytes();
             hold!(
-                slot.is_dirty || slot.share.bytes() == slot.held_bytes() as u64,
+                slot.is_dirty || slot.usage.bytes() == slot.held_bytes() as u64,
                 "the buffers of connection {} hold {} bytes, and {} are counted",
                 id.serial(),
                 slot.held_bytes(),
-                slot.share.bytes()
+                slot.usage.bytes()
             );
         }
         let answers: usize = self.answers.iter().map(|(_, it)| it.held_bytes()).sum();

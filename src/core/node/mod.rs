@@ -116,7 +116,7 @@ use crate::core::journal::durability::DiskDone;
 use crate::core::places::answer::Outcome;
 use crate::core::places::call::{CallId, Calls};
 use crate::core::session::admission::Admissions;
-use crate::core::session::buffer_budget::{BufferBudget, Share};
+use crate::core::session::buffer_budget::{BufferBudget, BufferUsage};
 use crate::core::session::connection_error::{ConnectionError, SocketError};
 use crate::core::session::herd::{Herd, NeighbourId};
 use crate::core::session::protocol::Protocol;
@@ -151,7 +151,7 @@ struct Slot {
     /// The connection is in `Journal::held`.
     held: bool,
     /// The number of bytes of the connection's buffers, as last counted.
-    share: Share,
+    usage: BufferUsage,
 }
 
 /// The number of bytes of memory for each connection apart from its buffers: the slot and the
@@ -211,7 +211,7 @@ pub struct Node {
     /// The connections to the neighbours' port whose peers have not proven a name.
     unproven: UnprovenPeers,
     /// The number of neighbours that are done in this round of look-ups: see `unproven.rs`.
-    looked_up: usize,
+    look_ups_done: usize,
     /// The proxies' connections that wait for a PROXY header, the oldest first. Connections that
     /// got their header or were closed are removed only when the list is full.
     unidentified: VecDeque<ConnId>,
@@ -304,7 +304,7 @@ impl Node {
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admissions::default(),
             unproven: UnprovenPeers::default(),
-            looked_up: 0,
+            look_ups_done: 0,
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],
             records,
@@ -329,12 +329,12 @@ impl Node {
             settings,
         };
         let over_tls = node.settings.tls.clients.is_some();
-        node.admission.set_in_memory(
+        node.admission.set_max_in_memory(
             over_tls
                 .then(|| clients_over_tls(&node.settings.limits))
                 .flatten(),
         );
-        node.tally.max_clients = node.admission.most(&node.settings.limits);
+        node.tally.max_clients = node.admission.max_clients(&node.settings.limits);
         node.watch_own_certificates(now);
         node.begin_expiry(now);
         node.dial_all(now);
@@ -418,7 +418,7 @@ impl Node {
             let Some(mut slot) = node.sessions.remove(id) else {
                 return;
             };
-            node.tally.buffers.account(&mut slot.share, 0, 0, now.time);
+            node.tally.buffers.account(&mut slot.usage, 0, 0, now.time);
             let tls = slot.tls.as_deref();
             let why = match tls.and_then(TlsSession::error) {
                 Some(error) => Some(ConnectionError::Tls(error.clone())),
@@ -464,8 +464,8 @@ impl Node {
                     }
                     Timer::LastAnswers => node.give_up_calls(now),
                     Timer::Certificates => node.certificates_due(now),
-                    Timer::LeftOut => node.tally.log_budget.tell(&node.settings.limits),
-                    Timer::Evictions => node.tell_evictions(now),
+                    Timer::LeftOut => node.tally.log_budget.log_left_out(&node.settings.limits),
+                    Timer::Evictions => node.log_evictions(now),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
                         node.phase = Phase::Overdue;
@@ -506,8 +506,8 @@ impl Node {
         self.phase = Phase::Stopping;
         // The lines that these two calls log have later deadlines, and the server may end before
         // then.
-        self.tell_evictions(now);
-        self.tally.log_budget.tell(&self.settings.limits);
+        self.log_evictions(now);
+        self.tally.log_budget.log_left_out(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
         self.deadlines
             .call_at(now.time + stop_ms.to_duration(), Timer::Stop);
@@ -568,7 +568,7 @@ impl Node {
             armed: None,
             awaits_disk_space: false,
             held: false,
-            share: Share::default(),
+            usage: BufferUsage::default(),
         });
         self.mark_dirty(id);
         id

@@ -117,7 +117,8 @@ impl Node {
         };
         let neighbour = self.herd.get(neighbour);
         let host = &neighbour.target().host;
-        self.resolver.worked(host, link.address().ip(), now.time);
+        self.resolver
+            .mark_working(host, link.address().ip(), now.time);
         match &self.settings.tls.neighbours {
             None => Ok(None),
             Some(tls) if tls.mode == TlsMode::Offered && neighbour.next_dial_is_plaintext() => {
@@ -134,7 +135,7 @@ impl Node {
     /// connection has received no byte before. The caller has seen that the received bytes begin
     /// like a TLS handshake.
     #[cold]
-    pub(super) fn take_offer(&mut self, id: ConnId, now: Now) {
+    pub(super) fn accept_offered_tls(&mut self, id: ConnId, now: Now) {
         let Some(NeighbourTls {
             mode: TlsMode::Offered,
             accepting,

@@ -114,24 +114,26 @@ impl Node {
             mut deadline,
             held_bytes: mut bytes,
         } = slot.session.end_turn(&mut context!(self, None, now));
-        let (mut least, mut again) = (0, false);
+        let (mut idle_bytes, mut has_more_output) = (0, false);
         if let Some(tls) = &mut slot.tls {
             let limits = &self.settings.limits;
-            (disposition, again) =
+            (disposition, has_more_output) =
                 tls.disposition(disposition, slot.session.wants_read(), limits, now.time);
             deadline = tls.deadline(deadline, limits);
             bytes += tls.held_bytes();
-            least = TlsSession::LEAST_HELD_BYTES;
+            idle_bytes = TlsSession::MIN_HELD_BYTES;
         }
-        let share = &mut slot.share;
-        self.tally.buffers.account(share, bytes, least, now.time);
+        let usage = &mut slot.usage;
+        self.tally
+            .buffers
+            .account(usage, bytes, idle_bytes, now.time);
         if let Some(deadline) = deadline
             && slot.armed.is_none_or(|armed| deadline < armed)
         {
             slot.armed = Some(deadline);
             self.deadlines.call_at(deadline, Timer::Connection(id));
         }
-        if again {
+        if has_more_output {
             self.mark_dirty(id);
         }
         disposition
@@ -143,10 +145,10 @@ impl Node {
 pub(super) struct Dirty {
     links: Vec<ConnId>,
     others: Vec<ConnId>,
-    /// The connections of this round. [`Dirty::next`] has already returned the first `named` of
-    /// them.
+    /// The connections of this round. [`Dirty::next`] has already returned the first `next_index`
+    /// of them.
     round: Vec<ConnId>,
-    named: usize,
+    next_index: usize,
     is_round: bool,
 }
 
@@ -161,7 +163,7 @@ impl Dirty {
     /// Returns all dirty connections. These include the connections of this round that were not
     /// returned yet.
     pub(super) fn iter(&self) -> impl Iterator<Item = ConnId> {
-        let round = &self.round[self.named..];
+        let round = &self.round[self.next_index..];
         let lists = self.links.iter().chain(&self.others).chain(round);
         lists.copied()
     }
@@ -172,15 +174,15 @@ impl Dirty {
         }
         self.is_round = true;
         self.round.clear();
-        self.named = 0;
+        self.next_index = 0;
         self.round.append(&mut self.links);
         self.round.append(&mut self.others);
     }
 
     fn next(&mut self) -> Option<ConnId> {
-        let next = self.round.get(self.named).copied();
+        let next = self.round.get(self.next_index).copied();
         self.is_round = next.is_some();
-        self.named += usize::from(self.is_round);
+        self.next_index += usize::from(self.is_round);
         next
     }
 }

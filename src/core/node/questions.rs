@@ -30,10 +30,10 @@ const ANSWERS_AT_ONCE: usize = 64;
 
 /// The minimum length of a key that is hidden in answers. A shorter key could occur in an answer by
 /// chance. Keys of Google have 39 characters.
-const LEAST_KEY_BYTES: usize = 8;
+const MIN_KEY_BYTES: usize = 8;
 
 /// The maximum length of a body that is searched for an error of Google. Such errors are short.
-const MOST_ERROR_BYTES: usize = 65_536;
+const MAX_ERROR_BYTES: usize = 65_536;
 
 /// The size of the log line about a failed call, for [`Node::may_log_failure`].
 const FAILED_CALL: Lines = Lines {
@@ -42,7 +42,7 @@ const FAILED_CALL: Lines = Lines {
 };
 
 /// The maximum length of an error of Google in a log line.
-const MOST_LOGGED_BYTES: usize = 500;
+const MAX_LOGGED_BYTES: usize = 500;
 
 impl Node {
     /// Asks Places for a client of `origin`. The answer is delivered later through
@@ -117,13 +117,13 @@ impl Node {
             let Some((mut askers, mut outcome)) = self.answers.pop_front() else {
                 return;
             };
-            self.tally.buffers.answer_is_gone(outcome.held_bytes());
+            self.tally.buffers.remove_answer(outcome.held_bytes());
             while let Some(asker) = askers.pop() {
                 self.client_answered(asker, &mut outcome, now);
                 delivered += 1;
                 self.account(asker, now.time);
                 if delivered == ANSWERS_AT_ONCE || self.tally.buffers.is_exceeded() {
-                    self.tally.buffers.answer_waits(outcome.held_bytes());
+                    self.tally.buffers.add_answer(outcome.held_bytes());
                     self.answers.push_front((askers, outcome));
                     self.answers_wait = true;
                     return self.deadlines.call_at(now.time, Timer::Answers);
@@ -137,7 +137,7 @@ impl Node {
             return;
         }
         while let Some((id, origin)) = self.calls.first_waiting() {
-            if self.tally.buffers.has_enough_answers() || !self.carry(id, origin, now) {
+            if self.tally.buffers.has_too_many_answers() || !self.carry(id, origin, now) {
                 return;
             }
         }
@@ -206,7 +206,7 @@ impl Node {
         let (budget, quota) = (&self.tally.places_budget, &self.settings.places.quota);
         // A call whose connection is still being made counts as one question. If its connection
         // cannot be made, that event runs the waiting calls again.
-        let asked = budget.asked_in_a_day(quota, now.time);
+        let asked = budget.questions_in_a_day(quota, now.time);
         if asked.is_some_and(|asked| asked + self.calls.races() as u64 >= quota.per_day) {
             return false;
         }
@@ -222,7 +222,9 @@ impl Node {
     fn question_sent(&mut self, payer: IpAddr, now: Now) {
         self.tally.counters.places_asked += 1;
         let quota = &self.settings.places.quota;
-        self.tally.places_budget.asked(payer, quota, now.time);
+        self.tally
+            .places_budget
+            .record_question(payer, quota, now.time);
     }
 
     /// Returns the HTTP request for a call.
@@ -286,7 +288,7 @@ impl Node {
         }
         let places = &self.settings.places;
         let tls = Tls::client(places.tls.clone(), &places.origin.host)?;
-        Ok(Some(TlsSession::new(tls).untimed()))
+        Ok(Some(TlsSession::new(tls).without_timeout()))
     }
 
     /// Handles an effect of an exchange.
@@ -334,7 +336,7 @@ impl Node {
         if let Some(exchange) = exchange(&mut self.sessions, id) {
             let host = &self.settings.places.origin.host;
             self.resolver
-                .worked(host, exchange.address().ip(), now.time);
+                .mark_working(host, exchange.address().ip(), now.time);
         }
         for other in others {
             self.close_exchange(other, now);
@@ -364,7 +366,7 @@ impl Node {
         }
         let (answer, error) = judge(response, self.settings.places.key.as_ref());
         if let (Some(error), Some(call)) = (error, self.calls.get(call_id)) {
-            let end = error.floor_char_boundary(MOST_LOGGED_BYTES);
+            let end = error.floor_char_boundary(MAX_LOGGED_BYTES);
             let (shown, more) = (&error[..end], if end < error.len() { "…" } else { "" });
             warn!(
                 "{}: Google Places reports an error: {}{more}",
@@ -458,7 +460,7 @@ impl Node {
             Left::Nothing { mistrust: None } => (reason.clone(), "try again later"),
         };
         self.resolver
-            .unreachable(&self.settings.places.origin.host, now.time);
+            .mark_unreachable(&self.settings.places.origin.host, now.time);
         let message = format!("Google Places cannot be reached: {reason}; {advice}");
         self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
     }
@@ -481,8 +483,8 @@ impl Node {
         let error = match call.is_waiting() && self.second_due.is_some() {
             true => {
                 self.tally.counters.places_over_second += 1;
-                let most = self.settings.places.quota.per_second;
-                ErrorKind::OverQuota.error(OverQuota::Second { most }.to_string())
+                let max = self.settings.places.quota.per_second;
+                ErrorKind::OverQuota.error(OverQuota::Second { max }.to_string())
             }
             false => {
                 let waited = self.settings.limits.places_ms.to_duration().as_secs_f32();
@@ -533,7 +535,7 @@ impl Node {
     /// calls, so the number of lines is limited.
     fn may_log_failure(&mut self) -> bool {
         let (budget, limits) = (&mut self.tally.log_budget, &self.settings.limits);
-        budget.admit_of_places(FAILED_CALL, limits, self.now.time)
+        budget.admit_places_failure(FAILED_CALL, limits, self.now.time)
     }
 
     fn close_exchange(&mut self, connection: ConnId, now: Now) {
@@ -592,7 +594,7 @@ impl Node {
     }
 
     fn answer_later(&mut self, askers: Vec<ConnId>, outcome: Outcome) {
-        self.tally.buffers.answer_waits(outcome.held_bytes());
+        self.tally.buffers.add_answer(outcome.held_bytes());
         self.answers.push_back((askers, outcome));
     }
 
@@ -623,12 +625,12 @@ fn judge(
 ) -> (Result<Reply, PlacesError>, Option<String>) {
     let status = response.status();
     let text = std::str::from_utf8(response.body()).unwrap_or_default();
-    let text = match key.filter(|key| key.expose().len() >= LEAST_KEY_BYTES) {
+    let text = match key.filter(|key| key.expose().len() >= MIN_KEY_BYTES) {
         Some(key) => without_key(text, key),
         None => text.into(),
     };
     let error = match text.len() {
-        0..=MOST_ERROR_BYTES => google_error(&text),
+        0..=MAX_ERROR_BYTES => google_error(&text),
         _ => None,
     };
     let bad = |what: String| {

@@ -1,5 +1,5 @@
 //! How a [`Node`] accepts connections to the neighbours' port, and how it learns the addresses from
-//! which its neighbours dial. A *place* is the right to one unproven connection: see
+//! which its neighbours dial. A *slot* is the right to one unproven connection: see
 //! [`crate::core::session::unproven`].
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,7 +14,7 @@ use crate::core::base::settings::TlsMode;
 use crate::core::link::Link;
 use crate::core::session::herd::{LinkError, NeighbourId};
 use crate::core::session::tls::{Tls, TlsSession};
-use crate::core::session::unproven::{Given, Refusal, Standing};
+use crate::core::session::unproven::{Grant, PeerState, Refusal};
 
 /// The time between two rounds of look-ups, if all neighbours that dial have a known address. The
 /// resolver caches a result for the same time.
@@ -22,18 +22,18 @@ const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 /// The time between two rounds of look-ups, if a neighbour that dials has no known address. Its
 /// name may get an address when its machine starts.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
-/// The maximum number of addresses of one neighbour that have their own places. The name server
+/// The maximum number of addresses of one neighbour that have their own slots. The name server
 /// decides how many addresses a name has.
 const MAX_ADDRESSES: usize = 16;
 
 impl Node {
-    /// Accepts a connection to the neighbours' port, if the connection gets a place. The place is
+    /// Accepts a connection to the neighbours' port, if the connection gets a slot. The slot is
     /// checked before any TLS work.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase != Phase::Running {
             return None;
         }
-        let given = self.place_of(address, now)?;
+        let grant = self.admit_unproven(address, now)?;
         let tls = match &self.settings.tls.neighbours {
             None => None,
             Some(tls) if tls.mode == TlsMode::Offered => None, // its first byte decides
@@ -48,38 +48,38 @@ impl Node {
         let nonce = self.entropy.bytes();
         let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
         let id = self.admit(tls, session);
-        self.unproven.add(id, given, now.time);
+        self.unproven.add(id, grant, now.time);
         Some(id)
     }
 
-    /// Gives a place to a new connection. If that place was taken, closes the old connection. If
-    /// the new connection gets no place, logs the refusal and returns `None`. The log level is
+    /// Gives a slot to a new connection. If that slot was taken, closes the old connection. If
+    /// the new connection gets no slot, logs the refusal and returns `None`. The log level is
     /// `warn` only if the number of refusals is a power of two, so that a flood does not fill the
     /// log.
-    fn place_of(&mut self, address: SocketAddr, now: Now) -> Option<Given> {
+    fn admit_unproven(&mut self, address: SocketAddr, now: Now) -> Option<Grant> {
         let sessions = &self.sessions;
-        let standing = |id: ConnId| match sessions.get(id).and_then(|it| it.session.link()) {
-            None => Standing::Left,
-            Some(link) if link.is_closing() => Standing::Closing,
-            Some(_) => Standing::Unproven,
+        let state_of = |id: ConnId| match sessions.get(id).and_then(|it| it.session.link()) {
+            None => PeerState::Closed,
+            Some(link) if link.is_closing() => PeerState::Closing,
+            Some(_) => PeerState::Unproven,
         };
         let entropy = &mut self.entropy;
         let random = || entropy.number();
         let limits = &self.settings.limits;
-        let entered = self
+        let admitted = self
             .unproven
-            .enter(address.ip(), limits, standing, random, now.time);
+            .admit(address.ip(), limits, state_of, random, now.time);
         let counters = &mut self.tally.counters;
-        let refusal = match entered {
-            Ok(given) => {
-                if let Some(leaving) = given.displaced {
+        let refusal = match admitted {
+            Ok(grant) => {
+                if let Some(displaced) = grant.displaced {
                     counters.unproven_displaced += 1;
-                    if let Some(link) = self.link_mut(leaving) {
-                        link.abort(LinkError::Displaced(given.place), now.time);
+                    if let Some(link) = self.link_mut(displaced) {
+                        link.abort(LinkError::Displaced(grant.kind), now.time);
                     }
-                    self.mark_dirty(leaving);
+                    self.mark_dirty(displaced);
                 }
-                return Some(given);
+                return Some(grant);
             }
             Err(refusal) => refusal,
         };
@@ -97,7 +97,7 @@ impl Node {
 
     /// Begins a round of look-ups of the names of all neighbours that dial.
     pub(super) fn begin_look_ups(&mut self, now: Now) {
-        self.looked_up = 0;
+        self.look_ups_done = 0;
         self.look_up_diallers(now);
     }
 
@@ -105,21 +105,21 @@ impl Node {
     /// look-up runs at a time. So look-ups that hang block only one thread, and the other threads
     /// stay free for Places and for neighbours that this server dials.
     pub(super) fn look_up_diallers(&mut self, now: Now) {
-        self.know_diallers();
-        let left: Vec<NeighbourId> = self.herd.ids().skip(self.looked_up).collect();
-        if left.is_empty() || self.phase != Phase::Running {
+        self.update_dialler_addresses();
+        let remaining: Vec<NeighbourId> = self.herd.ids().skip(self.look_ups_done).collect();
+        if remaining.is_empty() || self.phase != Phase::Running {
             return;
         }
-        for id in left {
+        for id in remaining {
             let neighbour = self.herd.get(id);
             if !neighbour.we_dial() {
                 let target = neighbour.target().clone();
                 let _ = self.resolve(&target, now);
-                if self.resolver.is_asking(&target.host) {
+                if self.resolver.is_looking_up(&target.host) {
                     return;
                 }
             }
-            self.looked_up += 1;
+            self.look_ups_done += 1;
         }
         let is_name = |host: &&str| host.parse::<IpAddr>().is_err();
         let names: Vec<&str> = self.diallers().filter(is_name).collect();
@@ -140,7 +140,7 @@ impl Node {
         dials.map(|neighbour| &*neighbour.target().host)
     }
 
-    fn know_diallers(&mut self) {
+    fn update_dialler_addresses(&mut self) {
         let addresses: Vec<IpAddr> = self
             .diallers()
             .flat_map(|host| {
@@ -150,6 +150,6 @@ impl Node {
                     .take(MAX_ADDRESSES)
             })
             .collect();
-        self.unproven.know(addresses.into_iter());
+        self.unproven.set_neighbour_addresses(addresses.into_iter());
     }
 }

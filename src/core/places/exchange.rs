@@ -40,7 +40,7 @@ use crate::core::session::buffer_budget::Eviction;
 use crate::core::session::connection_error::ConnectionError;
 use crate::core::session::context::Context;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::handshakes::Kind;
+use crate::core::session::handshakes::FailureKind;
 use crate::core::session::protocol::{Protocol, StreamEnd};
 use crate::core::session::tls::{TlsError, TlsSession};
 
@@ -246,7 +246,7 @@ impl Exchange {
     /// Whether ALPN can be the cause of a failure, that is, on a new connection without an agreed
     /// protocol.
     fn is_alpn_suspect(&self, context: &Context<'_>) -> bool {
-        let has_agreed = context.tls.is_some_and(TlsSession::has_agreed);
+        let has_agreed = context.tls.is_some_and(TlsSession::has_alpn);
         self.served == 0 && !has_agreed
     }
 
@@ -414,12 +414,12 @@ impl Protocol for Exchange {
     }
 
     fn tls_failed(&mut self, error: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
-        let is_cut_off = self.state == State::Handshaking && error.kind == Kind::CutOff;
+        let is_cut_off = self.state == State::Handshaking && error.kind == FailureKind::CutOff;
         let mut failure = self.failure(match is_cut_off {
             true => ExchangeError::ClosedInHandshake,
             false => ExchangeError::Lost(ConnectionError::Tls(error.clone())),
         });
-        if error.mistrust.is_some() {
+        if error.certificate_error.is_some() {
             failure.stage = Stage::Mistrusted;
         }
         self.fail(failure)

@@ -29,7 +29,7 @@ pub enum Admission {
 pub struct Admissions {
     clients: usize,
     /// The maximum number of clients for which there is memory, if that is known.
-    in_memory: Option<u64>,
+    max_in_memory: Option<u64>,
     /// The number of admitted clients of each [`origin`]. A client is counted here only if
     /// `max_clients_per_address` limits it.
     origins: BTreeMap<IpAddr, u64>,
@@ -63,16 +63,17 @@ impl Admissions {
     }
 
     /// Sets the maximum number of clients for which there is memory.
-    pub fn set_in_memory(&mut self, clients: Option<u64>) {
-        self.in_memory = clients;
+    pub fn set_max_in_memory(&mut self, clients: Option<u64>) {
+        self.max_in_memory = clients;
     }
 
-    /// Returns the maximum number of clients: `limits.max_clients`, or fewer if there is no memory
-    /// for as many.
+    /// Returns the maximum number of clients: `limits.max_clients`, or fewer if there is not enough
+    /// memory.
     #[must_use]
-    pub fn most(&self, limits: &Limits) -> u64 {
-        let most = limits.max_clients;
-        self.in_memory.map_or(most, |in_memory| most.min(in_memory))
+    pub fn max_clients(&self, limits: &Limits) -> u64 {
+        let max_clients = limits.max_clients;
+        self.max_in_memory
+            .map_or(max_clients, |max_in_memory| max_clients.min(max_in_memory))
     }
 
     /// Decides whether a new client from `address` is admitted, and updates the counts.
@@ -95,18 +96,18 @@ impl Admissions {
                 "there are {} clients, which is limits.max_clients",
                 self.clients
             )
-        } else if self.clients >= self.most(limits).to_count() {
+        } else if self.clients >= self.max_clients(limits).to_count() {
             format!(
                 "there are {} clients, and limits.buffer_bytes has room for no more over TLS",
                 self.clients
             )
         } else if is_limited(limits, address)
-            && self.from(address) >= limits.max_clients_per_address
+            && self.clients_of_origin(address) >= limits.max_clients_per_address
         {
             self.refused_by_address += 1;
             format!(
                 "there are {} clients from its address, which is limits.max_clients_per_address",
-                self.from(address)
+                self.clients_of_origin(address)
             )
         } else {
             self.clients += 1;
@@ -116,21 +117,21 @@ impl Admissions {
             return Admission::Admit;
         };
         self.refused += 1;
-        if self.reject() {
+        if self.try_reject() {
             Admission::Reject(reason)
         } else {
             Admission::Drop(reason)
         }
     }
 
-    /// Whether one more rejected client can be sent an answer. If so, adds the client to the number
-    /// of rejected clients. [`Admissions::leave_rejected`] removes the client again.
-    pub fn reject(&mut self) -> bool {
-        let has_room = self.rejected < MAX_REJECTED;
-        if has_room {
+    /// Returns whether one more rejected client can be sent an answer. If so, adds the client to
+    /// the number of rejected clients, until [`Admissions::leave_rejected`].
+    pub fn try_reject(&mut self) -> bool {
+        let fits = self.rejected < MAX_REJECTED;
+        if fits {
             self.rejected += 1;
         }
-        has_room
+        fits
     }
 
     /// Removes an admitted client of `address` from the counts, because its connection is closed.
@@ -173,7 +174,7 @@ impl Admissions {
         Ok(())
     }
 
-    fn from(&self, address: IpAddr) -> u64 {
+    fn clients_of_origin(&self, address: IpAddr) -> u64 {
         self.origins
             .get(&origin(address))
             .copied()

@@ -4,11 +4,11 @@
 //! pointer each.
 
 /// The number of unused bytes that a buffer may keep, because freeing them is not worth the work.
-const SPARE: usize = 1024;
+const MAX_SPARE_BYTES: usize = 1024;
 
 /// The first capacity of a buffer that is written piece by piece. It is enough for the answers to
 /// about a dozen commands.
-const FIRST: usize = 1024;
+const INITIAL_CAPACITY: usize = 1024;
 
 /// A queue of bytes.
 #[derive(Default)]
@@ -43,8 +43,8 @@ impl Buffer {
         self.as_slice().is_empty()
     }
 
-    /// Returns the number of bytes of memory that the buffer holds. This includes unused room. An
-    /// empty buffer counts as 0.
+    /// Returns the number of bytes of memory that the buffer holds. This includes unused capacity.
+    /// An empty buffer counts as 0.
     #[inline]
     #[must_use]
     pub fn held_bytes(&self) -> usize {
@@ -71,7 +71,7 @@ impl Buffer {
     pub fn tail(&mut self) -> &mut Vec<u8> {
         let Bytes { bytes, .. } = &mut **self.0.get_or_insert_default();
         if bytes.capacity() == 0 {
-            bytes.reserve(FIRST);
+            bytes.reserve(INITIAL_CAPACITY);
         }
         bytes
     }
@@ -93,11 +93,11 @@ impl Buffer {
         *start += count.min(bytes.len() - *start);
         if *start == bytes.len() {
             self.0 = None;
-        } else if *start > SPARE && *start > bytes.len() / 2 {
+        } else if *start > MAX_SPARE_BYTES && *start > bytes.len() / 2 {
             // Fewer bytes remain than were consumed since the last move. So on average, each byte
             // is moved at most once.
             bytes.drain(..*start);
-            bytes.shrink_to(bytes.len() + SPARE);
+            bytes.shrink_to(bytes.len() + MAX_SPARE_BYTES);
             *start = 0;
         }
     }
@@ -118,7 +118,7 @@ mod tests {
         let mut buffer = Buffer::default();
         assert_eq!(buffer.held_bytes(), 0);
         buffer.tail().push(b'x');
-        assert_eq!(buffer.held_bytes(), size_of::<Bytes>() + FIRST);
+        assert_eq!(buffer.held_bytes(), size_of::<Bytes>() + INITIAL_CAPACITY);
         buffer.consume(1);
         assert_eq!(buffer.held_bytes(), 0);
     }

@@ -11,10 +11,10 @@
 //! budget. Then another 1/8 of the budget has to fill before the next eviction. So scans over all
 //! connections are rare.
 //!
-//! The connections with the greatest product of bytes and age are evicted first. [`Share::age`] is
-//! the time for which the connection has held bytes. The age decreases when the socket takes
-//! output. So a client that reads nothing is evicted first, then a client that reads slowly, then a
-//! client that reads as fast as it is answered.
+//! The connections with the greatest product of bytes and age are evicted first.
+//! [`BufferUsage::age`] is the time for which the connection has held bytes. The age decreases when
+//! the socket takes output. So a client that reads nothing is evicted first, then a client that
+//! reads slowly, then a client that reads as fast as it is answered.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,23 +25,24 @@ use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 
-/// An eviction frees one eighth of the budget. Waiting answers may hold one eighth too.
-const FREED: u64 = 8;
+/// An eviction frees this part of the budget: one eighth. Answers that wait may hold one eighth
+/// too.
+const FREED_DIVISOR: u64 = 8;
 
-/// The bytes of the budget that one connection holds, and their age.
+/// The bytes that the buffers of one connection hold, and their age.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Share {
+pub struct BufferUsage {
     /// The number of bytes that the buffers held at the last [`BufferBudget::account`].
     bytes: u32,
     /// The number of bytes that the socket took after the last [`BufferBudget::account`].
-    taken: u32,
+    sent: u32,
     /// The time from which the age is measured. First, this is the time when the connection began
-    /// to hold more bytes than an idle connection. [`Share::grow_younger`] moves it towards the
-    /// present.
+    /// to hold more bytes than an idle connection. [`BufferUsage::reduce_age`] moves this time
+    /// towards the present.
     since: Time,
 }
 
-impl Share {
+impl BufferUsage {
     /// Returns the number of bytes that the connection's buffers hold.
     #[inline]
     #[must_use]
@@ -55,33 +56,33 @@ impl Share {
         now.since(self.since)
     }
 
-    /// Returns how many bytes the connection holds beyond `least`. An idle connection holds `least`
-    /// bytes.
+    /// Returns how many bytes the connection holds beyond `idle_bytes`. An idle connection holds
+    /// `idle_bytes` bytes.
     #[inline]
     #[must_use]
-    pub fn above(&self, least: usize) -> u64 {
-        self.bytes().saturating_sub(least as u64)
+    pub fn bytes_above(&self, idle_bytes: usize) -> u64 {
+        self.bytes().saturating_sub(idle_bytes as u64)
     }
 
-    /// Adds `count` to the bytes that the socket took.
+    /// Adds `count` to the number of bytes that the socket accepted.
     #[inline]
-    pub fn took(&mut self, count: usize) {
-        self.taken = self.taken.saturating_add(count as u32);
+    pub fn output_sent(&mut self, count: usize) {
+        self.sent = self.sent.saturating_add(count as u32);
     }
 
-    /// Multiplies the age by the part of the bytes that the socket did not take. So a peer that
-    /// takes one byte now and then stays nearly as old as a peer that takes nothing.
+    /// Multiplies the age by the part of the bytes that the socket did not accept. So for a peer
+    /// that reads one byte now and then, the age hardly decreases.
     #[cold]
-    fn grow_younger(&mut self, least: usize, now: Time) {
-        let (taken, held) = (f64::from(self.taken), self.above(least) as f64);
-        let part = (taken / held).min(1.0);
+    fn reduce_age(&mut self, idle_bytes: usize, now: Time) {
+        let (sent, held) = (f64::from(self.sent), self.bytes_above(idle_bytes) as f64);
+        let part = (sent / held).min(1.0);
         self.since = self.since + self.age(now).mul_f64(part);
     }
 }
 
 /// The kinds of connections that can be evicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EvictableKind {
     /// A client.
     Client,
     /// A proxy's connection whose header has not arrived.
@@ -92,21 +93,21 @@ pub enum Kind {
     Exchange,
 }
 
-impl Kind {
+impl EvictableKind {
     const COUNT: usize = 4;
-    const ALL: [Kind; Kind::COUNT] = [
-        Kind::Client,
-        Kind::Unidentified,
-        Kind::Unproven,
-        Kind::Exchange,
+    const ALL: [EvictableKind; EvictableKind::COUNT] = [
+        EvictableKind::Client,
+        EvictableKind::Unidentified,
+        EvictableKind::Unproven,
+        EvictableKind::Exchange,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Kind::Client => "client",
-            Kind::Unidentified => "connection without a PROXY header",
-            Kind::Unproven => "unproven peer",
-            Kind::Exchange => "connection to Places",
+            EvictableKind::Client => "client",
+            EvictableKind::Unidentified => "connection without a PROXY header",
+            EvictableKind::Unproven => "unproven peer",
+            EvictableKind::Exchange => "connection to Places",
         }
     }
 }
@@ -116,7 +117,7 @@ impl Kind {
 pub struct Eviction {
     /// The number of bytes that the connection's buffers held.
     pub bytes: u64,
-    /// The age of these bytes in milliseconds: see [`Share::age`].
+    /// The age of these bytes in milliseconds: see [`BufferUsage::age`].
     pub age_ms: u64,
 }
 
@@ -132,8 +133,8 @@ impl fmt::Display for Eviction {
 
 /// The evicted connections that no log line has reported yet.
 #[derive(Default)]
-struct Untold {
-    counts: [u64; Kind::COUNT],
+struct Unlogged {
+    counts: [u64; EvictableKind::COUNT],
     bytes: u64,
 }
 
@@ -142,15 +143,15 @@ pub struct BufferBudget {
     /// The maximum.
     budget: u64,
     /// The sum of the bytes in the shares of all connections.
-    connections: u64,
+    connection_bytes: u64,
     /// The number of bytes in answers of Places that wait for their clients.
-    answers: u64,
+    answer_bytes: u64,
     /// An eviction begins when the buffers hold more bytes than this. This is the budget, or more
     /// if the last eviction could not close enough connections.
     evict_above: u64,
-    untold: Untold,
+    unlogged: Unlogged,
     /// No line about evictions is logged before this time.
-    quiet_until: Time,
+    next_log_at: Time,
     last_eviction: Option<Time>,
 }
 
@@ -168,63 +169,63 @@ impl BufferBudget {
         let budget = if bytes == 0 { u64::MAX } else { bytes };
         BufferBudget {
             budget,
-            connections: 0,
-            answers: 0,
+            connection_bytes: 0,
+            answer_bytes: 0,
             evict_above: budget,
-            untold: Untold::default(),
-            quiet_until: Time::default(),
+            unlogged: Unlogged::default(),
+            next_log_at: Time::default(),
             last_eviction: None,
         }
     }
 
-    /// Sets the number of bytes that the connection's buffers hold to `bytes`. `least` is the
+    /// Sets the number of bytes that the connection's buffers hold to `bytes`. `idle_bytes` is the
     /// number of bytes that the connection holds when it is idle. Only this method changes the sum
     /// of all shares.
     #[inline]
-    pub fn account(&mut self, share: &mut Share, bytes: usize, least: usize, now: Time) {
+    pub fn account(&mut self, usage: &mut BufferUsage, bytes: usize, idle_bytes: usize, now: Time) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        if bytes as usize <= least && bytes == share.bytes {
-            return; // it is idle, as most are
+        if bytes as usize <= idle_bytes && bytes == usage.bytes {
+            return; // most connections are idle
         }
-        match share.above(least) {
-            0 => share.since = now,
-            1.. if share.taken > 0 => share.grow_younger(least, now),
+        match usage.bytes_above(idle_bytes) {
+            0 => usage.since = now,
+            1.. if usage.sent > 0 => usage.reduce_age(idle_bytes, now),
             1.. => {}
         }
-        share.taken = 0;
-        self.connections = self.connections - share.bytes() + u64::from(bytes);
-        share.bytes = bytes;
+        usage.sent = 0;
+        self.connection_bytes = self.connection_bytes - usage.bytes() + u64::from(bytes);
+        usage.bytes = bytes;
     }
 
     /// Adds `bytes`, the size of an answer of Places that waits for its clients.
-    pub fn answer_waits(&mut self, bytes: usize) {
-        self.answers += bytes as u64;
+    pub fn add_answer(&mut self, bytes: usize) {
+        self.answer_bytes += bytes as u64;
     }
 
     /// Subtracts `bytes`, the size of an answer of Places that no longer waits.
-    pub fn answer_is_gone(&mut self, bytes: usize) {
-        debug_assert!(self.answers >= bytes as u64, "it was counted");
-        self.answers = self.answers.saturating_sub(bytes as u64);
+    pub fn remove_answer(&mut self, bytes: usize) {
+        debug_assert!(self.answer_bytes >= bytes as u64, "it was counted");
+        self.answer_bytes = self.answer_bytes.saturating_sub(bytes as u64);
     }
 
     /// Whether answers of Places hold more than 1/8 of the budget. Then no new question is asked.
     #[must_use]
-    pub fn has_enough_answers(&self) -> bool {
-        self.answers > self.budget / FREED
+    pub fn has_too_many_answers(&self) -> bool {
+        self.answer_bytes > self.budget / FREED_DIVISOR
     }
 
     /// Returns the number of bytes that the buffers and the waiting answers hold together.
     #[inline]
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
-        self.connections + self.answers
+        self.connection_bytes + self.answer_bytes
     }
 
     /// Returns two numbers of bytes: that of the connections' buffers, and that of the waiting
     /// answers.
     #[must_use]
     pub fn parts(&self) -> (u64, u64) {
-        (self.connections, self.answers)
+        (self.connection_bytes, self.answer_bytes)
     }
 
     /// Returns the maximum in bytes. `None` if there is no maximum.
@@ -239,7 +240,8 @@ impl BufferBudget {
         self.last_eviction.map(|last| now.since(last))
     }
 
-    /// Whether connections have to be evicted now.
+    /// Whether connections have to be evicted now. If the buffers hold no more than the budget, an
+    /// eviction begins again as soon as they hold more.
     #[inline]
     pub fn is_exceeded(&mut self) -> bool {
         if self.held_bytes() <= self.budget {
@@ -249,70 +251,77 @@ impl BufferBudget {
         self.held_bytes() > self.evict_above
     }
 
-    /// Whether the buffers hold at most 7/8 of the budget, so that an eviction can end.
+    /// Whether the buffers hold at most 7/8 of the budget. Then an eviction ends.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.held_bytes() <= self.budget - self.budget / FREED
+    pub fn is_below_target(&self) -> bool {
+        self.held_bytes() <= self.budget - self.budget / FREED_DIVISOR
     }
 
-    /// A connection was evicted.
-    pub fn evicted(&mut self, kind: Kind, bytes: u64) {
-        self.untold.counts[kind as usize] += 1;
-        self.untold.bytes += bytes;
+    /// Counts an evicted connection for the next log line. Its buffers held `bytes` bytes.
+    pub fn count_eviction(&mut self, kind: EvictableKind, bytes: u64) {
+        self.unlogged.counts[kind as usize] += 1;
+        self.unlogged.bytes += bytes;
     }
 
-    /// Ends an eviction, and logs it. If the last log line about evictions is too recent, logs
-    /// nothing. Then the caller has to call [`BufferBudget::tell`] at the returned time.
-    pub fn eviction_is_over(&mut self, limits: &Limits, now: Time) -> Option<Time> {
+    /// Ends an eviction, and logs the evicted connections. If the last such log line is too recent,
+    /// logs nothing, and returns a time. Then the caller has to call
+    /// [`BufferBudget::log_evictions`] at that time.
+    pub fn end_eviction(&mut self, limits: &Limits, now: Time) -> Option<Time> {
         // If the eviction could not free enough, the next eviction waits until 1/8 of the budget
         // more is held.
-        self.evict_above = self.budget.max(self.held_bytes() + self.budget / FREED);
-        if self.untold.counts.iter().all(|count| *count == 0) {
+        self.evict_above = self
+            .budget
+            .max(self.held_bytes() + self.budget / FREED_DIVISOR);
+        if self.unlogged.counts.iter().all(|count| *count == 0) {
             return None;
         }
         self.last_eviction = Some(now);
-        if now < self.quiet_until {
-            return Some(self.quiet_until);
+        if now < self.next_log_at {
+            return Some(self.next_log_at);
         }
-        self.tell(limits, now);
+        self.log_evictions(limits, now);
         None
     }
 
     /// Logs the connections that were evicted since the last such line. Does nothing if there are
     /// none. The next line may follow after `limits.log_faults_ms`.
-    pub fn tell(&mut self, limits: &Limits, now: Time) {
-        let untold = std::mem::take(&mut self.untold);
-        let evicted: Vec<String> = Kind::ALL
+    pub fn log_evictions(&mut self, limits: &Limits, now: Time) {
+        let unlogged = std::mem::take(&mut self.unlogged);
+        let evicted: Vec<String> = EvictableKind::ALL
             .into_iter()
-            .map(|kind| (untold.counts[kind as usize], kind))
+            .map(|kind| (unlogged.counts[kind as usize], kind))
             .filter(|(count, _)| *count > 0)
             .map(|(count, kind)| kind.counted(count))
             .collect();
         if evicted.is_empty() {
             return;
         }
-        self.quiet_until = now + limits.log_faults_ms.to_duration();
+        self.next_log_at = now + limits.log_faults_ms.to_duration();
         warn!(
             "the buffers of all connections were full (limits.buffer_bytes, {} bytes): closed {}, which freed {} bytes; {} bytes are held now",
             self.budget,
             evicted.join(", "),
-            untold.bytes,
+            unlogged.bytes,
             self.held_bytes()
         );
     }
 }
 
-impl Kind {
+impl EvictableKind {
     fn counted(self, count: u64) -> String {
         match (self, count) {
             // The plural of the first word.
-            (Kind::Unidentified | Kind::Exchange, 2..) => {
+            (EvictableKind::Unidentified | EvictableKind::Exchange, 2..) => {
                 let name = self.name().replacen("connection", "connections", 1);
                 format!("{count} {name}")
             }
-            (Kind::Client | Kind::Unproven | Kind::Unidentified | Kind::Exchange, _) => {
-                Counted(count, self.name()).to_string()
-            }
+            (
+                EvictableKind::Client
+                | EvictableKind::Unproven
+                | EvictableKind::Unidentified
+                | EvictableKind::Exchange,
+                _,
+            ) => Counted(count, self.name()).to_string(),
         }
     }
 }
@@ -328,59 +337,62 @@ mod tests {
     #[test]
     fn the_sum_follows_each_share() {
         let mut budget = BufferBudget::new(8_000);
-        let mut shares = [Share::default(); 2];
-        budget.account(&mut shares[0], 5_000, 0, at(0));
-        budget.account(&mut shares[1], 3_000, 0, at(0));
-        assert!(!budget.is_exceeded() && !budget.has_room());
-        budget.account(&mut shares[1], 3_001, 0, at(1));
+        let mut usages = [BufferUsage::default(); 2];
+        budget.account(&mut usages[0], 5_000, 0, at(0));
+        budget.account(&mut usages[1], 3_000, 0, at(0));
+        assert!(!budget.is_exceeded() && !budget.is_below_target());
+        budget.account(&mut usages[1], 3_001, 0, at(1));
         assert!(budget.is_exceeded());
-        budget.account(&mut shares[0], 3_999, 0, at(2));
-        assert_eq!((budget.held_bytes(), budget.has_room()), (7_000, true));
-        budget.answer_waits(1_001);
-        assert!(budget.is_exceeded() && budget.has_enough_answers());
-        budget.answer_is_gone(1_001);
-        budget.account(&mut shares[0], 0, 0, at(3));
+        budget.account(&mut usages[0], 3_999, 0, at(2));
+        assert_eq!(
+            (budget.held_bytes(), budget.is_below_target()),
+            (7_000, true)
+        );
+        budget.add_answer(1_001);
+        assert!(budget.is_exceeded() && budget.has_too_many_answers());
+        budget.remove_answer(1_001);
+        budget.account(&mut usages[0], 0, 0, at(3));
         assert_eq!(budget.parts(), (3_001, 0));
     }
 
     #[test]
     fn an_age_begins_with_the_first_byte_and_shrinks_with_what_is_taken() {
         let mut budget = BufferBudget::new(0);
-        let mut share = Share::default();
-        share.took(100); // it held nothing when it was counted
-        budget.account(&mut share, 1_000, 0, at(1_000));
-        assert_eq!(share.age(at(3_000)).as_millis(), 2_000);
-        budget.account(&mut share, 2_000, 0, at(3_000));
-        share.took(500);
-        budget.account(&mut share, 2_000, 0, at(5_000));
-        assert_eq!(share.age(at(5_000)).as_millis(), 3_000);
-        share.took(9_999);
-        budget.account(&mut share, 2_000, 0, at(5_000));
-        assert_eq!(share.age(at(5_000)).as_millis(), 0);
+        let mut usage = BufferUsage::default();
+        usage.output_sent(100); // it held nothing when it was counted
+        budget.account(&mut usage, 1_000, 0, at(1_000));
+        assert_eq!(usage.age(at(3_000)).as_millis(), 2_000);
+        budget.account(&mut usage, 2_000, 0, at(3_000));
+        usage.output_sent(500);
+        budget.account(&mut usage, 2_000, 0, at(5_000));
+        assert_eq!(usage.age(at(5_000)).as_millis(), 3_000);
+        usage.output_sent(9_999);
+        budget.account(&mut usage, 2_000, 0, at(5_000));
+        assert_eq!(usage.age(at(5_000)).as_millis(), 0);
         // The bytes that an idle connection holds have no age.
-        let mut share = Share::default();
-        budget.account(&mut share, 12_000, 12_000, at(0));
-        budget.account(&mut share, 13_000, 12_000, at(7_000));
-        assert_eq!(share.age(at(8_000)).as_millis(), 1_000);
-        share.took(500);
-        budget.account(&mut share, 13_000, 12_000, at(8_000));
-        assert_eq!(share.age(at(8_000)).as_millis(), 500);
+        let mut usage = BufferUsage::default();
+        budget.account(&mut usage, 12_000, 12_000, at(0));
+        budget.account(&mut usage, 13_000, 12_000, at(7_000));
+        assert_eq!(usage.age(at(8_000)).as_millis(), 1_000);
+        usage.output_sent(500);
+        budget.account(&mut usage, 13_000, 12_000, at(8_000));
+        assert_eq!(usage.age(at(8_000)).as_millis(), 500);
     }
 
     #[test]
     fn where_nothing_can_be_closed_the_next_scan_waits() {
         let mut budget = BufferBudget::new(8_000);
-        let mut share = Share::default();
-        budget.account(&mut share, 9_000, 0, at(0));
+        let mut usage = BufferUsage::default();
+        budget.account(&mut usage, 9_000, 0, at(0));
         assert!(budget.is_exceeded());
         let limits = Limits::default();
-        assert_eq!(budget.eviction_is_over(&limits, at(0)), None);
+        assert_eq!(budget.end_eviction(&limits, at(0)), None);
         assert!(!budget.is_exceeded(), "nothing has changed");
-        budget.account(&mut share, 10_001, 0, at(0));
+        budget.account(&mut usage, 10_001, 0, at(0));
         assert!(budget.is_exceeded(), "an eighth more is held");
-        budget.account(&mut share, 8_000, 0, at(0));
+        budget.account(&mut usage, 8_000, 0, at(0));
         assert!(!budget.is_exceeded());
-        budget.account(&mut share, 8_001, 0, at(0));
+        budget.account(&mut usage, 8_001, 0, at(0));
         assert!(budget.is_exceeded());
     }
 
@@ -388,15 +400,15 @@ mod tests {
     fn one_line_in_a_period_counts_each_kind() {
         let limits = Limits::default();
         let mut budget = BufferBudget::new(8_000);
-        budget.evicted(Kind::Client, 5);
-        assert_eq!(budget.eviction_is_over(&limits, at(0)), None);
-        budget.evicted(Kind::Exchange, 5);
+        budget.count_eviction(EvictableKind::Client, 5);
+        assert_eq!(budget.end_eviction(&limits, at(0)), None);
+        budget.count_eviction(EvictableKind::Exchange, 5);
         assert_eq!(
-            budget.eviction_is_over(&limits, at(1)),
+            budget.end_eviction(&limits, at(1)),
             Some(at(limits.log_faults_ms))
         );
         assert_eq!(budget.since_eviction(at(3)), Some(Duration::from_millis(2)));
-        let counted = |count| Kind::ALL.map(|kind| kind.counted(count));
+        let counted = |count| EvictableKind::ALL.map(|kind| kind.counted(count));
         assert_eq!(counted(1)[3], "1 connection to Places");
         assert_eq!(counted(2)[1], "2 connections without a PROXY header");
         assert_eq!(counted(2)[2], "2 unproven peers");

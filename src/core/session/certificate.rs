@@ -1,9 +1,9 @@
-//! Finds out when a certificate becomes valid and when it ends. Warns before this server's own
-//! certificate ends.
+//! Finds out when a certificate becomes valid and when it expires. Warns before this server's own
+//! certificate expires.
 //!
 //! No dependency has a parser for these two dates. But if rustls's verifier refuses a certificate
-//! because of the time, the error contains the date. So [`ends_at`] calls the verifier with a time
-//! far in the future, and the error shows when the certificate ends.
+//! because of the time, the error contains the date. So [`not_after`] calls the verifier with a
+//! time far in the future, and the error shows when the certificate expires.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use time::macros::format_description;
 
 use crate::core::base::settings::OwnCertificate;
 
-/// A server warns of its own certificate if the certificate ends within this time.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-/// A time at which every certificate has ended. The last date that a certificate can contain is
+/// A server warns of its own certificate if the certificate expires within this time.
+const WARNING_PERIOD: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// A time at which every certificate has expired. The last date that a certificate can contain is
 /// 9999-12-31.
-const FAR_AHEAD: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
+const FAR_FUTURE: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(1 << 40));
 
-const MINUTE: &[BorrowedFormatItem<'_>] =
+const MINUTE_FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
 
-/// Returns the time at which a certificate ends. `None` if the bytes are not a certificate.
+/// Returns the time at which a certificate expires. `None` if the bytes are not a certificate.
 #[must_use]
-pub fn ends_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
-    match refusal(certificate, FAR_AHEAD)? {
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    match refusal(certificate, FAR_FUTURE)? {
         CertificateError::ExpiredContext { not_after, .. } => Some(not_after),
         _ => None,
     }
@@ -39,7 +39,7 @@ pub fn ends_at(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
 
 /// Returns the time at which a certificate becomes valid, if that is after `at`.
 #[must_use]
-pub fn begins_after(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<UnixTime> {
+pub fn future_not_before(certificate: &CertificateDer<'_>, at: UnixTime) -> Option<UnixTime> {
     match refusal(certificate, at)? {
         CertificateError::NotValidYetContext { not_before, .. } => Some(not_before),
         _ => None,
@@ -73,7 +73,7 @@ impl fmt::Display for Minute {
         let time = i64::try_from(self.0.as_secs())
             .ok()
             .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-            .and_then(|time| time.format(MINUTE).ok());
+            .and_then(|time| time.format(MINUTE_FORMAT).ok());
         match time {
             Some(time) => f.write_str(&time),
             None => write!(f, "second {} since 1970", self.0.as_secs()),
@@ -82,8 +82,8 @@ impl fmt::Display for Minute {
 }
 
 impl OwnCertificate {
-    /// Returns a warning for the operator if the certificate has ended before the time `at`, or
-    /// ends within two weeks after `at`.
+    /// Returns a warning for the operator if the certificate has expired before the time `at`, or
+    /// expires within two weeks after `at`.
     #[must_use]
     pub fn warning(&self, at: UnixTime) -> Option<String> {
         let OwnCertificate { file, ends } = self;
@@ -96,7 +96,7 @@ impl OwnCertificate {
             ));
         }
         let days = left / (24 * 60 * 60);
-        (left <= SOON.as_secs()).then(|| {
+        (left <= WARNING_PERIOD.as_secs()).then(|| {
             format!(
                 "the certificate {file} ends on {}, in {days} days: {advice}",
                 Minute(*ends)
@@ -128,18 +128,18 @@ mod tests {
             }
             let key = KeyPair::generate().unwrap();
             let certificate = params.self_signed(&key).unwrap();
-            let ends = ends_at(certificate.der()).unwrap();
+            let ends = not_after(certificate.der()).unwrap();
             assert_eq!(Minute(ends).to_string(), format!("{year}-12-31 00:00 UTC"));
-            let begins = begins_after(certificate.der(), at(0)).unwrap();
+            let begins = future_not_before(certificate.der(), at(0)).unwrap();
             assert_eq!(Minute(begins).to_string(), "2020-01-01 00:00 UTC");
-            assert_eq!(begins_after(certificate.der(), begins), None);
+            assert_eq!(future_not_before(certificate.der(), begins), None);
         }
     }
 
     proptest! {
         #[test]
         fn bytes_that_are_no_certificate_have_no_not_after(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert_eq!(ends_at(&CertificateDer::from(bytes)), None);
+            prop_assert_eq!(not_after(&CertificateDer::from(bytes)), None);
         }
     }
 

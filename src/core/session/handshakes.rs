@@ -13,7 +13,7 @@ use crate::core::session::peer_label::PeerLabel;
 
 /// The kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// The first bytes are not a TLS record.
     PlainText,
     /// The client offers neither TLS 1.2 nor TLS 1.3.
@@ -36,84 +36,92 @@ pub enum Kind {
     TooSlow,
     /// The connection ended before the handshake was finished.
     CutOff,
-    /// The client speaks TLS where plain text is expected.
+    /// The client uses TLS, but the clients' port does not.
     Unexpected,
 }
 
-impl Kind {
+impl FailureKind {
     /// All kinds, in the order of the enum.
-    pub const ALL: [Kind; 11] = [
-        Kind::PlainText,
-        Kind::Version,
-        Kind::Cipher,
-        Kind::Distrust,
-        Kind::Alert,
-        Kind::Certificate,
-        Kind::Malformed,
-        Kind::TooLarge,
-        Kind::TooSlow,
-        Kind::CutOff,
-        Kind::Unexpected,
+    pub const ALL: [FailureKind; 11] = [
+        FailureKind::PlainText,
+        FailureKind::Version,
+        FailureKind::Cipher,
+        FailureKind::Distrust,
+        FailureKind::Alert,
+        FailureKind::Certificate,
+        FailureKind::Malformed,
+        FailureKind::TooLarge,
+        FailureKind::TooSlow,
+        FailureKind::CutOff,
+        FailureKind::Unexpected,
     ];
 
     /// The name of the kind in the output of `herd-client status`: lower case, without spaces.
     ///
     /// ```
-    /// use herd_mio::core::session::handshakes::Kind;
+    /// use herd_mio::core::session::handshakes::FailureKind;
     ///
-    /// assert_eq!(Kind::PlainText.name(), "plain-text");
+    /// assert_eq!(FailureKind::PlainText.name(), "plain-text");
     /// ```
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Kind::PlainText => "plain-text",
-            Kind::Version => "version",
-            Kind::Cipher => "cipher",
-            Kind::Distrust => "distrust",
-            Kind::Alert => "alert",
-            Kind::Certificate => "certificate",
-            Kind::Malformed => "malformed",
-            Kind::TooLarge => "too-large",
-            Kind::TooSlow => "too-slow",
-            Kind::CutOff => "cut-off",
-            Kind::Unexpected => "unexpected-tls",
+            FailureKind::PlainText => "plain-text",
+            FailureKind::Version => "version",
+            FailureKind::Cipher => "cipher",
+            FailureKind::Distrust => "distrust",
+            FailureKind::Alert => "alert",
+            FailureKind::Certificate => "certificate",
+            FailureKind::Malformed => "malformed",
+            FailureKind::TooLarge => "too-large",
+            FailureKind::TooSlow => "too-slow",
+            FailureKind::CutOff => "cut-off",
+            FailureKind::Unexpected => "unexpected-tls",
         }
     }
 
     /// What the operator can do about failures of this kind.
     fn advice(self) -> &'static str {
         match self {
-            Kind::PlainText => {
+            FailureKind::PlainText => {
                 "with [clients.tls] in this server's config clients have to speak TLS (herd-client --tls)"
             }
-            Kind::Version => "this server speaks TLS 1.2 and 1.3; the client has to be updated",
-            Kind::Cipher => {
+            FailureKind::Version => {
+                "this server speaks TLS 1.2 and 1.3; the client has to be updated"
+            }
+            FailureKind::Cipher => {
                 "this server wants ECDHE (X25519, P-256 or P-384) with AES-GCM or ChaCha20-Poly1305, and a client that takes its certificate's kind of key"
             }
-            Kind::Distrust => {
+            FailureKind::Distrust => {
                 "the client has to trust the authority (herd-client --ca) and to call a name that is in the certificate of [clients.tls]"
             }
-            Kind::Alert | Kind::Certificate => "the client's own log may say more",
-            Kind::Malformed => "the client is broken, or something between changes what it sends",
-            Kind::TooLarge => "raise that limit if the client means well",
-            Kind::TooSlow => "a slow network, or a client that waits for the server to speak first",
-            Kind::CutOff => {
+            FailureKind::Alert | FailureKind::Certificate => "the client's own log may say more",
+            FailureKind::Malformed => {
+                "the client is broken, or something between changes what it sends"
+            }
+            FailureKind::TooLarge => "raise that limit if the client means well",
+            FailureKind::TooSlow => {
+                "a slow network, or a client that waits for the server to speak first"
+            }
+            FailureKind::CutOff => {
                 "a network that breaks, or a client that refuses the certificate without a word"
             }
-            Kind::Unexpected => "set [clients.tls] in this server's config, or connect without TLS",
+            FailureKind::Unexpected => {
+                "set [clients.tls] in this server's config, or connect without TLS"
+            }
         }
     }
 
     /// Returns the kind of an error of rustls.
     #[must_use]
-    pub fn of(error: &Error) -> Kind {
+    pub fn of(error: &Error) -> FailureKind {
         match error {
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType
                 | InvalidMessage::InvalidEmptyPayload
                 | InvalidMessage::MessageTooLarge
                 | InvalidMessage::UnknownProtocolVersion,
-            ) => Kind::PlainText,
+            ) => FailureKind::PlainText,
             Error::PeerIncompatible(
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
@@ -122,15 +130,15 @@ impl Kind {
                 | PeerIncompatible::SupportedVersionsExtensionRequired
                 // TLS 1.2 introduced this extension, so a client without it is older.
                 | PeerIncompatible::SignatureAlgorithmsExtensionRequired,
-            ) => Kind::Version,
-            Error::PeerIncompatible(_) => Kind::Cipher,
-            Error::AlertReceived(alert) => Kind::of_alert(*alert),
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented => Kind::Certificate,
-            _ => Kind::Malformed,
+            ) => FailureKind::Version,
+            Error::PeerIncompatible(_) => FailureKind::Cipher,
+            Error::AlertReceived(alert) => FailureKind::of_alert(*alert),
+            Error::InvalidCertificate(_) | Error::NoCertificatesPresented => FailureKind::Certificate,
+            _ => FailureKind::Malformed,
         }
     }
 
-    fn of_alert(alert: AlertDescription) -> Kind {
+    fn of_alert(alert: AlertDescription) -> FailureKind {
         match alert {
             AlertDescription::NoCertificate
             | AlertDescription::BadCertificate
@@ -143,13 +151,13 @@ impl Kind {
             // name made the signature.
             | AlertDescription::DecryptError
             | AlertDescription::BadCertificateStatusResponse
-            | AlertDescription::UnrecognisedName => Kind::Distrust,
-            AlertDescription::CloseNotify | AlertDescription::UserCanceled => Kind::CutOff,
-            AlertDescription::ProtocolVersion => Kind::Version,
+            | AlertDescription::UnrecognisedName => FailureKind::Distrust,
+            AlertDescription::CloseNotify | AlertDescription::UserCanceled => FailureKind::CutOff,
+            AlertDescription::ProtocolVersion => FailureKind::Version,
             AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity => {
-                Kind::Cipher
+                FailureKind::Cipher
             }
-            _ => Kind::Alert,
+            _ => FailureKind::Alert,
         }
     }
 }
@@ -157,26 +165,26 @@ impl Kind {
 /// The number of failures of TLS with clients, by kind.
 #[derive(Debug, Default)]
 pub struct Handshakes {
-    failed: [u64; Kind::ALL.len()],
+    failed: [u64; FailureKind::ALL.len()],
 }
 
 impl Handshakes {
     /// Counts a failure and logs it. `reason` follows the label of the client in the log. It is a
     /// clause, such as "it speaks TLS".
     #[cold]
-    pub fn failed(&mut self, who: PeerLabel, kind: Kind, reason: &str) {
+    pub fn count_failure(&mut self, label: PeerLabel, kind: FailureKind, reason: &str) {
         let failed = &mut self.failed[kind as usize];
         *failed += 1;
         if failed.is_power_of_two() {
-            warn!("{who}: {reason}; {}; {failed} so far", kind.advice());
+            warn!("{label}: {reason}; {}; {failed} so far", kind.advice());
         } else {
-            debug!("{who}: {reason}; {failed} so far");
+            debug!("{label}: {reason}; {failed} so far");
         }
     }
 
     /// The number of failures of this kind.
     #[must_use]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: FailureKind) -> u64 {
         self.failed[kind as usize]
     }
 }
@@ -185,9 +193,11 @@ impl fmt::Display for Handshakes {
     /// Writes `<kind>:<count>` for each kind that occurred, with commas between them. Writes
     /// nothing if there was no failure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let came = Kind::ALL.into_iter().filter(|kind| self.count(*kind) > 0);
-        for (place, kind) in came.enumerate() {
-            let comma = if place > 0 { "," } else { "" };
+        let occurred = FailureKind::ALL
+            .into_iter()
+            .filter(|kind| self.count(*kind) > 0);
+        for (index, kind) in occurred.enumerate() {
+            let comma = if index > 0 { "," } else { "" };
             write!(f, "{comma}{}:{}", kind.name(), self.count(kind))?;
         }
         Ok(())
@@ -200,9 +210,11 @@ mod tests {
 
     #[test]
     fn each_handshake_failure_has_its_own_count_and_name() {
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
-            let namesakes = Kind::ALL.iter().filter(|it| it.name() == kind.name());
+        for (index, kind) in FailureKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+            let namesakes = FailureKind::ALL
+                .iter()
+                .filter(|it| it.name() == kind.name());
             assert_eq!(namesakes.count(), 1, "{}", kind.name());
         }
     }
@@ -211,9 +223,13 @@ mod tests {
     fn only_nonzero_counts_are_shown() {
         let mut handshakes = Handshakes::default();
         assert_eq!(handshakes.to_string(), "");
-        let who = PeerLabel::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
-        for kind in [Kind::CutOff, Kind::PlainText, Kind::CutOff] {
-            handshakes.failed(who, kind, "it is a test");
+        let label = PeerLabel::new(1, std::net::SocketAddr::from(([192, 0, 2, 1], 1)));
+        for kind in [
+            FailureKind::CutOff,
+            FailureKind::PlainText,
+            FailureKind::CutOff,
+        ] {
+            handshakes.count_failure(label, kind, "it is a test");
         }
         assert_eq!(handshakes.to_string(), "plain-text:1,cut-off:2");
     }

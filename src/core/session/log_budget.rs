@@ -10,11 +10,11 @@
 //! commands that succeed are not limited.
 //!
 //! The share and the budget are token buckets of bytes. If one of them has too few bytes for a log
-//! line, the line is not written ("left out"), and the client's count of such lines grows. When the
-//! period (`limits.log_faults_ms`) is over, or the client is gone, one log line shows the client's
-//! count. If the budget has too few bytes for this log line too, the client's count is added to the
-//! count in the budget. One log line about all clients shows that count. So each log line is either
-//! written or counted.
+//! line, the line is left out: it is not written, and the client's count of such lines grows. When
+//! the period (`limits.log_faults_ms`) is over, or the client's connection is lost, one log line
+//! shows the client's count. If the budget has too few bytes for this log line too, the client's
+//! count is added to the count in the budget. One log line about all clients shows that count. So
+//! each log line is either written or counted.
 
 use log::warn;
 
@@ -30,7 +30,7 @@ const LINE_BYTES: usize = 96;
 /// The approximate length of a log line that shows how many lines were left out.
 const LEFT_OUT_BYTES: u64 = 192;
 
-/// Log lines that are written together, or left out together.
+/// The size of a group of log lines that are all written or all left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines {
     /// The number of lines.
@@ -53,8 +53,8 @@ pub struct LogBudget {
     places: Bucket,
     /// The number of lines that were left out, without the lines that a [`LogShare`] counts.
     left_out: u64,
-    /// The time at which [`LogBudget::tell`] has to be called. [`LogBudget::take_due`] sets this to
-    /// `None`.
+    /// The time at which [`LogBudget::log_left_out`] has to be called. [`LogBudget::take_due`] sets
+    /// this to `None`.
     due: Option<Time>,
 }
 
@@ -83,9 +83,9 @@ fn size_for_one(limits: &Limits) -> Size {
 }
 
 impl LogBudget {
-    /// Whether lines about a failed question to Places may be written. If not, adds them to the
-    /// `left_out` lines.
-    pub fn admit_of_places(&mut self, lines: Lines, limits: &Limits, now: Time) -> bool {
+    /// Returns whether lines about a failed question to Places may be written. If so, takes their
+    /// bytes out of the bucket for Places. If not, counts the lines as left out.
+    pub fn admit_places_failure(&mut self, lines: Lines, limits: &Limits, now: Time) -> bool {
         let fits = self.places.take(lines.bytes(), size_for_all(limits), now);
         if !fits {
             self.leave_out(lines.count, limits, now);
@@ -100,14 +100,14 @@ impl LogBudget {
         self.left_out += count;
     }
 
-    /// Returns the time at which [`LogBudget::tell`] has to be called. Returns the same time only
-    /// once, and otherwise `None`.
+    /// Returns the time at which [`LogBudget::log_left_out`] has to be called. Returns the same
+    /// time only once, and otherwise `None`.
     pub fn take_due(&mut self) -> Option<Time> {
         self.due.take()
     }
 
     /// Logs how many lines were left out, if any.
-    pub fn tell(&mut self, limits: &Limits) {
+    pub fn log_left_out(&mut self, limits: &Limits) {
         let left_out = std::mem::take(&mut self.left_out);
         if left_out > 0 {
             warn!(
@@ -120,8 +120,8 @@ impl LogBudget {
 }
 
 impl LogShare {
-    /// Whether lines about the client may be written. If not, adds them to the client's `left_out`
-    /// lines.
+    /// Returns whether lines about the client may be written. If so, takes their bytes out of both
+    /// buckets. If not, counts the lines as left out.
     pub fn admit(
         &mut self,
         lines: Lines,
@@ -141,8 +141,8 @@ impl LogShare {
         fits
     }
 
-    /// Returns the time at which [`LogShare::tell`] has to be called. `None` if no line was left
-    /// out.
+    /// Returns the time at which [`LogShare::log_left_out`] has to be called. `None` if no line was
+    /// left out.
     #[must_use]
     pub fn due(&self, limits: &Limits) -> Option<Time> {
         Some(self.since? + limits.log_faults_ms.to_duration())
@@ -150,7 +150,13 @@ impl LogShare {
 
     /// Logs how many lines about the client were left out, if any. If the budget has too few
     /// bytes for this log line, adds the number of lines to the number in `budget`.
-    pub fn tell(&mut self, who: PeerLabel, budget: &mut LogBudget, limits: &Limits, now: Time) {
+    pub fn log_left_out(
+        &mut self,
+        label: PeerLabel,
+        budget: &mut LogBudget,
+        limits: &Limits,
+        now: Time,
+    ) {
         let left_out = std::mem::take(&mut self.left_out);
         let Some(since) = self.since.take() else {
             return;
@@ -162,7 +168,7 @@ impl LogShare {
             return budget.leave_out(left_out, limits, now);
         }
         warn!(
-            "{who}: {} about its commands that are invalid, refused or failed left out within {} ms (limits.log_client_faults_bytes, log_faults_bytes)",
+            "{label}: {} about its commands that are invalid, refused or failed left out within {} ms (limits.log_client_faults_bytes, log_faults_bytes)",
             Counted(left_out, "line"),
             now.since(since).as_millis()
         );

@@ -15,10 +15,9 @@ use crate::core::base::clock::Time;
 /// The maximum number of origins that have a bucket of their own at the same time.
 const MAX_ORIGINS: usize = 65_536;
 
-/// The maximum number of searches for full buckets, in the time in which an empty bucket becomes
-/// full. A search removes full buckets. It visits every bucket, so it must not run for every new
-/// origin.
-const SWEEPS_IN_A_PERIOD: u32 = 16;
+/// The maximum number of sweeps in the time in which an empty bucket becomes full. A sweep removes
+/// all full buckets. It visits every bucket, so it must not run for every new origin.
+const MAX_SWEEPS_PER_PERIOD: u32 = 16;
 
 /// Returns the origin of an address. An IPv4-mapped IPv6 address has the origin of the IPv4
 /// address.
@@ -53,27 +52,27 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
 /// use std::time::Duration;
 /// use herd_mio::core::base::bucket::Size;
 /// use herd_mio::core::base::clock::Time;
-/// use herd_mio::core::session::origins::Shares;
+/// use herd_mio::core::session::origins::OriginBuckets;
 ///
 /// let size = Size { bytes: 2, period: Duration::from_secs(10) };
 /// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
-/// let mut shares = Shares::default();
+/// let mut buckets = OriginBuckets::default();
 /// let now = Time::from_nanos(0);
-/// assert!(shares.take(one, 2, size, now));
-/// assert!(!shares.take(one, 1, size, now), "it has used its share");
-/// assert!(shares.take(other, 1, size, now), "another origin has its own");
+/// assert!(buckets.take(one, 2, size, now));
+/// assert!(!buckets.take(one, 1, size, now), "it has used its share");
+/// assert!(buckets.take(other, 1, size, now), "another origin has its own");
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[derive(Debug, Default)]
-pub struct Shares {
+pub struct OriginBuckets {
     buckets: BTreeMap<IpAddr, Bucket>,
     /// The bucket of all origins that have no bucket of their own.
-    rest: Bucket,
-    /// The earliest time of the next search for full buckets.
+    overflow: Bucket,
+    /// The earliest time of the next sweep: see [`MAX_SWEEPS_PER_PERIOD`].
     sweep_at: Time,
 }
 
-impl Shares {
+impl OriginBuckets {
     /// Takes `count` units out of the bucket of `origin`. Returns `false`, and takes nothing, if
     /// the bucket contains fewer units.
     pub fn take(&mut self, origin: IpAddr, count: u64, size: Size, now: Time) -> bool {
@@ -81,11 +80,11 @@ impl Shares {
             return bucket.take(count, size, now);
         }
         if self.buckets.len() >= MAX_ORIGINS && now >= self.sweep_at {
-            self.sweep_at = now + size.period / SWEEPS_IN_A_PERIOD;
+            self.sweep_at = now + size.period / MAX_SWEEPS_PER_PERIOD;
             self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
         if self.buckets.len() >= MAX_ORIGINS {
-            return self.rest.take(count, size, now);
+            return self.overflow.take(count, size, now);
         }
         let mut bucket = Bucket::default();
         let fits = bucket.take(count, size, now);
@@ -98,7 +97,7 @@ impl Shares {
     /// Puts `count` units back into the bucket of `origin`, up to the capacity of the bucket.
     pub fn give_back(&mut self, origin: IpAddr, count: u64, size: Size) {
         let is_shared = self.buckets.len() >= MAX_ORIGINS;
-        let shared = is_shared.then_some(&mut self.rest);
+        let shared = is_shared.then_some(&mut self.overflow);
         if let Some(bucket) = self.buckets.get_mut(&origin).or(shared) {
             bucket.give_back(count, size);
         }
@@ -107,10 +106,10 @@ impl Shares {
     /// Returns the time until the bucket of `origin` contains `count` units. `None` if it does now.
     #[must_use]
     pub fn wait(&self, origin: IpAddr, count: u64, size: Size, now: Time) -> Option<Duration> {
-        let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.rest);
+        let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.overflow);
         let bucket = self.buckets.get(&origin).or(shared)?;
-        let is_there = bucket.has(count, size, now);
-        (!is_there).then(|| bucket.has_at(count, size).since(now))
+        let is_available = bucket.has(count, size, now);
+        (!is_available).then(|| bucket.has_at(count, size).since(now))
     }
 }
 
@@ -142,19 +141,19 @@ mod tests {
 
     #[test]
     fn the_number_of_buckets_is_bounded() {
-        let mut shares = Shares::default();
+        let mut buckets = OriginBuckets::default();
         let address = |number: usize| Ipv4Addr::from_bits(number as u32).into();
         for number in 0..MAX_ORIGINS {
-            assert!(shares.take(address(number), 1, SIZE, at(0)));
+            assert!(buckets.take(address(number), 1, SIZE, at(0)));
         }
-        assert!(shares.take(address(MAX_ORIGINS), 1, SIZE, at(0)));
+        assert!(buckets.take(address(MAX_ORIGINS), 1, SIZE, at(0)));
         let next = address(MAX_ORIGINS + 1);
-        assert!(!shares.take(next, 1, SIZE, at(0)), "it shares a bucket");
-        let wait = shares.wait(next, 1, SIZE, at(1));
+        assert!(!buckets.take(next, 1, SIZE, at(0)), "it shares a bucket");
+        let wait = buckets.wait(next, 1, SIZE, at(1));
         assert_eq!(wait, Some(Duration::from_secs(15)));
-        assert!(!shares.take(next, 1, SIZE, at(15)));
+        assert!(!buckets.take(next, 1, SIZE, at(15)));
         // All buckets are full again, so the next search removes them.
-        assert!(shares.take(next, 1, SIZE, at(16)));
-        assert_eq!(shares.buckets.len(), 1);
+        assert!(buckets.take(next, 1, SIZE, at(16)));
+        assert_eq!(buckets.buckets.len(), 1);
     }
 }

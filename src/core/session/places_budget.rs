@@ -3,16 +3,18 @@
 //! Google charges for each question. Clients need no login, so without these limits any client
 //! could make the bill as high as it likes.
 //!
-//! - For the limit on one second, there is a [`Bucket`]. If the bucket is empty, a question waits
-//!   in the queue.
+//! - The limit on one second is a token [`Bucket`]. If the bucket is empty, a question waits in the
+//!   queue.
 //! - The limit on one day holds for any 24 hours, not only for a day of the calendar. Google's
 //!   quotas begin anew at midnight Pacific time, and its bills use the time zone of the account. A
 //!   limit on any 24 hours holds for the days of every time zone. If the limit is reached, a
 //!   question is refused, because it cannot wait so long.
 //! - If at least half of the day's questions were asked, each origin may use only its share of the
-//!   day. So one origin alone cannot ask all questions of the day. The share is a [`Bucket`] that
-//!   fills in 24 hours. Every question is taken out of this bucket, also in the first half. So an
-//!   origin that asked all questions of the first half has nothing left in the second half.
+//!   day. An [origin](crate::core::session::origins) is the address of a client, or the first 64
+//!   bits of an IPv6 address. So one origin alone cannot ask all questions of the day. The share is
+//!   a [`Bucket`] that fills in 24 hours. Every question is taken out of this bucket, also in the
+//!   first half. So an origin that asked all questions of the first half has nothing left in the
+//!   second half.
 //!
 //! The counts are not stored: they begin at 0 when the server starts.
 
@@ -26,7 +28,7 @@ use crate::core::base::bucket::{Bucket, Size};
 use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::settings::PlacesQuota;
-use crate::core::session::origins::Shares;
+use crate::core::session::origins::OriginBuckets;
 
 /// The period of [`PlacesQuota::per_day`].
 const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -48,19 +50,19 @@ pub enum OverQuota {
     /// The deadline of the question passed before the limit on one second allowed the question.
     Second {
         /// The maximum number of questions in one second.
-        most: u64,
+        max: u64,
     },
     /// The maximum number of questions was asked in the last 24 hours.
     Day {
         /// The maximum number of questions in 24 hours.
-        most: u64,
+        max: u64,
         /// The time until the server may ask another question.
         wait: Duration,
     },
     /// At least half of the day's questions were asked, and the client's origin has used its share.
     Share {
         /// The maximum number of questions in 24 hours.
-        most: u64,
+        max: u64,
         /// The time until the origin may ask again.
         wait: Duration,
     },
@@ -71,19 +73,19 @@ impl std::error::Error for OverQuota {}
 impl fmt::Display for OverQuota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OverQuota::Second { most } => write!(
+            OverQuota::Second { max } => write!(
                 f,
                 "this server asks Google Places at most {} a second (places.max_per_second), and too many are waiting; try again later",
-                Counted(*most, "question")
+                Counted(*max, "question")
             ),
-            OverQuota::Day { most, wait } => write!(
+            OverQuota::Day { max, wait } => write!(
                 f,
-                "this server has asked Google Places {most} times in 24 hours, and may not ask more (places.max_per_day); try again in {}",
+                "this server has asked Google Places {max} times in 24 hours, and may not ask more (places.max_per_day); try again in {}",
                 Minutes(*wait)
             ),
-            OverQuota::Share { most, wait } => write!(
+            OverQuota::Share { max, wait } => write!(
                 f,
-                "this server may ask Google Places {most} times in 24 hours (places.max_per_day); over half of that is used, and your address has used its share; try again in {}",
+                "this server may ask Google Places {max} times in 24 hours (places.max_per_day); over half of that is used, and your address has used its share; try again in {}",
                 Minutes(*wait)
             ),
         }
@@ -104,14 +106,14 @@ impl fmt::Display for Minutes {
     }
 }
 
-/// Which part of the day's questions the last warning reported.
+/// Which part of the day's questions was used when the last warning was logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Told {
+enum WarningLevel {
     #[default]
-    Nothing,
-    /// That four fifths of them are asked.
-    Most,
-    /// That all of them are asked.
+    None,
+    /// Four fifths of the day's questions were asked.
+    FourFifths,
+    /// All of the day's questions were asked.
     All,
 }
 
@@ -166,21 +168,21 @@ impl Window {
 pub struct PlacesBudget {
     second: Bucket,
     day: Window,
-    shares: Shares,
-    told: Told,
+    buckets: OriginBuckets,
+    warned: WarningLevel,
 }
 
 impl PlacesBudget {
     /// Returns the time at which the limit on one second allows a question. `None` if it does now.
     #[must_use]
     pub fn wait_for_second(&self, quota: &PlacesQuota, now: Time) -> Option<Time> {
-        let size = a_second(quota)?;
+        let size = second_size(quota)?;
         (!self.second.has(1, size, now)).then(|| self.second.has_at(1, size))
     }
 
     /// Takes one question out of the bucket for one second.
     pub fn take_second(&mut self, quota: &PlacesQuota, now: Time) {
-        if let Some(size) = a_second(quota) {
+        if let Some(size) = second_size(quota) {
             self.second.take(1, size, now);
         }
     }
@@ -188,7 +190,7 @@ impl PlacesBudget {
     /// Returns the number of questions in the last 24 hours. `None` if there is no limit on one
     /// day.
     #[must_use]
-    pub fn asked_in_a_day(&self, quota: &PlacesQuota, now: Time) -> Option<u64> {
+    pub fn questions_in_a_day(&self, quota: &PlacesQuota, now: Time) -> Option<u64> {
         (quota.per_day > 0).then(|| self.day.sum(now))
     }
 
@@ -203,70 +205,70 @@ impl PlacesBudget {
         quota: &PlacesQuota,
         now: Time,
     ) -> Result<Option<IpAddr>, OverQuota> {
-        let most = quota.per_day;
+        let max = quota.per_day;
         let mut origins = origins.into_iter();
-        let Some(asked) = self.asked_in_a_day(quota, now) else {
+        let Some(asked) = self.questions_in_a_day(quota, now) else {
             return Ok(origins.next());
         };
-        if asked >= most {
+        if asked >= max {
             let wait = self.day.wait(now);
-            return Err(OverQuota::Day { most, wait });
+            return Err(OverQuota::Day { max, wait });
         }
-        if asked < most.div_ceil(2) {
+        if asked < max.div_ceil(2) {
             return Ok(origins.next());
         }
         let mut wait = DAY;
         for origin in origins {
-            let Some(size) = a_share(quota, origin) else {
+            let Some(size) = share_size(quota, origin) else {
                 return Ok(Some(origin));
             };
-            match self.shares.wait(origin, 1, size, now) {
+            match self.buckets.wait(origin, 1, size, now) {
                 None => return Ok(Some(origin)),
                 Some(more) => wait = wait.min(more),
             }
         }
-        Err(OverQuota::Share { most, wait })
+        Err(OverQuota::Share { max, wait })
     }
 
     /// Counts a question of `origin` that is sent to Google Places. Warns when four fifths of the
     /// day's questions were asked, and when all were asked. Each warning is given again
     /// only after the number of questions in 24 hours has fallen below half of `quota.per_day`.
-    pub fn asked(&mut self, origin: IpAddr, quota: &PlacesQuota, now: Time) {
-        let most = quota.per_day;
-        if most == 0 {
+    pub fn record_question(&mut self, origin: IpAddr, quota: &PlacesQuota, now: Time) {
+        let max = quota.per_day;
+        if max == 0 {
             return;
         }
         self.day.count(now);
-        if let Some(size) = a_share(quota, origin) {
-            self.shares.take(origin, 1, size, now);
+        if let Some(size) = share_size(quota, origin) {
+            self.buckets.take(origin, 1, size, now);
         }
         let asked = self.day.sum(now);
-        if asked < most.div_ceil(2) {
-            self.told = Told::Nothing;
+        if asked < max.div_ceil(2) {
+            self.warned = WarningLevel::None;
         }
         let level = match asked {
-            _ if asked >= most => Told::All,
-            _ if asked >= most - most / 5 => Told::Most,
-            _ => Told::Nothing,
+            _ if asked >= max => WarningLevel::All,
+            _ if asked >= max - max / 5 => WarningLevel::FourFifths,
+            _ => WarningLevel::None,
         };
-        if level <= self.told {
+        if level <= self.warned {
             return;
         }
-        self.told = level;
+        self.warned = level;
         match level {
-            Told::Nothing => {}
-            Told::Most => warn!(
-                "places: Google Places was asked {asked} times in 24 hours, and may be asked {most} times (places.max_per_day)"
+            WarningLevel::None => {}
+            WarningLevel::FourFifths => warn!(
+                "places: Google Places was asked {asked} times in 24 hours, and may be asked {max} times (places.max_per_day)"
             ),
-            Told::All => warn!(
-                "places: Google Places was asked {most} times in 24 hours, and may not be asked more (places.max_per_day); a WHATSAT gets an error for the next {}",
+            WarningLevel::All => warn!(
+                "places: Google Places was asked {max} times in 24 hours, and may not be asked more (places.max_per_day); a WHATSAT gets an error for the next {}",
                 Minutes(self.day.wait(now))
             ),
         }
     }
 }
 
-fn a_second(quota: &PlacesQuota) -> Option<Size> {
+fn second_size(quota: &PlacesQuota) -> Option<Size> {
     let size = Size {
         bytes: quota.per_second,
         period: Duration::from_secs(1),
@@ -275,10 +277,10 @@ fn a_second(quota: &PlacesQuota) -> Option<Size> {
 }
 
 /// Returns the size of the bucket of `origin`. `None` if no share limits `origin`.
-fn a_share(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
+fn share_size(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
     let bytes = match quota.per_day_per_address {
         Some(0) => return None,
-        Some(most) => most,
+        Some(max) => max,
         // Clients on the same machine are benchmarks and graders. Or they come through a proxy on
         // the same machine that does not name the client.
         None if origin.to_canonical().is_loopback() => return None,
@@ -310,7 +312,7 @@ mod tests {
         now: Time,
     ) -> Result<(), OverQuota> {
         let payer = budget.payer([origin], quota, now)?;
-        budget.asked(payer.unwrap(), quota, now);
+        budget.record_question(payer.unwrap(), quota, now);
         Ok(())
     }
 
@@ -371,7 +373,7 @@ mod tests {
         }
         let refused = ask(1, 1).unwrap_err();
         let wait = Duration::from_secs(6 * HOUR);
-        assert_eq!(refused, OverQuota::Share { most: 64, wait });
+        assert_eq!(refused, OverQuota::Share { max: 64, wait });
         assert!(
             refused
                 .to_string()

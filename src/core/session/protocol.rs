@@ -59,7 +59,7 @@ pub trait Protocol {
         context: &mut Context<'_>,
     ) -> Option<Self::Effect>;
 
-    /// The journal has room again. The session handles the input that waited for room.
+    /// The journal has disk space again. The session handles the input that waited for disk space.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The session's deadline may have been reached.
@@ -75,8 +75,8 @@ pub trait Protocol {
     /// The socket accepted the first `count` bytes of the output.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// Called when a turn handles the connection, after the turn's output was written. The session
-    /// can start a wait here, because it knows now whether output is left.
+    /// The output of this turn was written. A turn is one iteration of the event loop. A session
+    /// can begin to wait for the socket here, if output is left.
     fn flushed(&mut self, context: &mut Context<'_>);
 
     /// Calls [`Protocol::flushed`], then returns what is derived from the state. Each turn needs
@@ -98,7 +98,7 @@ pub trait Protocol {
     /// `pause_reading` and `resume_reading`.
     fn wants_read(&self) -> bool;
 
-    /// Whether input of the session waits for room in the journal.
+    /// Whether input of the session waits until the journal has reserved disk space.
     fn awaits_disk_space(&self) -> bool;
 
     /// Returns the sequence number of a change. The output may be sent only after the journal has
@@ -109,7 +109,7 @@ pub trait Protocol {
     fn deadline(&self, limits: &Limits) -> Option<Time>;
 
     /// Returns the number of bytes of memory that the session's buffers hold. This includes unused
-    /// room. The fixed size of a session does not count.
+    /// capacity. The fixed size of a session does not count.
     fn held_bytes(&self) -> usize;
 
     /// Returns the name of the session's state.

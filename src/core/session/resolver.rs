@@ -21,13 +21,13 @@ use crate::core::base::clock::Time;
 use crate::core::base::settings::HostPort;
 
 /// How long an answer is used without a new look-up.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH_FOR: Duration = Duration::from_secs(60);
 /// How long a failure is remembered. Without this, many callers would query a broken name server in
 /// a loop.
-const FAILED: Duration = Duration::from_secs(1);
+const FAILURE_FOR: Duration = Duration::from_secs(1);
 /// How long an address that worked is tried before all others: about ten minutes (RFC 6555, section
 /// 4.2). After that, the usual order is used again.
-const WORKED: Duration = Duration::from_secs(600);
+const WORKING_FOR: Duration = Duration::from_secs(600);
 
 /// What the resolver knows about a name now.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,11 +45,11 @@ struct Entry {
     addresses: Vec<IpAddr>,
     fresh_until: Time,
     /// The time at which the running look-up began; `None` if no look-up is running.
-    asking_since: Option<Time>,
+    look_up_since: Option<Time>,
     /// The last failure: the time until which it is remembered, and its reason.
     failed: Option<(Time, String)>,
     /// The address that worked last, and the time until which it is tried first.
-    worked: Option<(IpAddr, Time)>,
+    last_good: Option<(IpAddr, Time)>,
 }
 
 /// The host names to which one server connects.
@@ -84,9 +84,9 @@ impl Resolver {
         let timeout = self.timeout;
         let entry = self.entries.entry(target.host.clone()).or_default();
         if !entry.addresses.is_empty() && now < entry.fresh_until {
-            return entry.known(target.port, now);
+            return entry.resolution(target.port, now);
         }
-        let failure = match (&entry.failed, entry.asking_since) {
+        let failure = match (&entry.failed, entry.look_up_since) {
             (Some((until, reason)), None) if now < *until => reason.clone(),
             (_, Some(since)) if now.since(since) >= timeout => {
                 format!(
@@ -96,7 +96,7 @@ impl Resolver {
             }
             (_, Some(_)) => return Resolution::Pending,
             (_, None) => {
-                entry.asking_since = Some(now);
+                entry.look_up_since = Some(now);
                 look_up(&target.host);
                 return Resolution::Pending;
             }
@@ -104,7 +104,7 @@ impl Resolver {
         if entry.addresses.is_empty() {
             Resolution::Failed(failure)
         } else {
-            entry.known(target.port, now)
+            entry.resolution(target.port, now)
         }
     }
 
@@ -124,10 +124,10 @@ impl Resolver {
 
     /// Whether a look-up of `host` is running, even if it has taken too long.
     #[must_use]
-    pub fn is_asking(&self, host: &str) -> bool {
+    pub fn is_looking_up(&self, host: &str) -> bool {
         self.entries
             .get(host)
-            .is_some_and(|entry| entry.asking_since.is_some())
+            .is_some_and(|entry| entry.look_up_since.is_some())
     }
 
     /// Returns the time at which a look-up that begins now counts as failed.
@@ -141,32 +141,32 @@ impl Resolver {
         let Some(entry) = self.entries.get_mut(host) else {
             return;
         };
-        entry.asking_since = None;
+        entry.look_up_since = None;
         match found {
             Ok(addresses) if !addresses.is_empty() => {
                 entry.addresses = addresses;
-                entry.fresh_until = now + FRESH;
+                entry.fresh_until = now + FRESH_FOR;
                 entry.failed = None;
             }
-            Ok(_) => entry.failed = Some((now + FAILED, "the name has no address".to_owned())),
-            Err(reason) => entry.failed = Some((now + FAILED, reason)),
+            Ok(_) => entry.failed = Some((now + FAILURE_FOR, "the name has no address".to_owned())),
+            Err(reason) => entry.failed = Some((now + FAILURE_FOR, reason)),
         }
     }
 
     /// Stores that a connection to this address of `host` was made. For ten minutes, this address
     /// is tried first.
-    pub fn worked(&mut self, host: &str, address: IpAddr, now: Time) {
+    pub fn mark_working(&mut self, host: &str, address: IpAddr, now: Time) {
         if let Some(entry) = self.entries.get_mut(host) {
-            entry.worked = Some((address, now + WORKED));
+            entry.last_good = Some((address, now + WORKING_FOR));
         }
     }
 
     /// Stores that no address of `host` can be reached. The addresses may have changed, so after a
     /// second the name can be looked up again.
-    pub fn unreachable(&mut self, host: &str, now: Time) {
+    pub fn mark_unreachable(&mut self, host: &str, now: Time) {
         if let Some(entry) = self.entries.get_mut(host) {
-            entry.worked = None;
-            entry.fresh_until = entry.fresh_until.min(now + FAILED);
+            entry.last_good = None;
+            entry.fresh_until = entry.fresh_until.min(now + FAILURE_FOR);
         }
     }
 }
@@ -174,18 +174,18 @@ impl Resolver {
 /// Orders the addresses to try. The address that worked is first. Then the families (IPv4 and IPv6)
 /// alternate, each in the order of the system (RFC 8305, section 4). If one family does not work,
 /// only every second attempt fails.
-fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
+fn interleave_families(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
     let first = worked.filter(|address| addresses.contains(address));
     let rest = addresses.iter().copied().filter(|&one| Some(one) != first);
     // Whether the next address is an IPv6 address. After an address that worked, the other family
     // is next. Otherwise the system's first address is next.
-    let is_next = match (first, addresses.first()) {
+    let next_is_ipv6 = match (first, addresses.first()) {
         (Some(first), _) => !first.is_ipv6(),
         (None, Some(address)) => address.is_ipv6(),
         (None, None) => return Vec::new(),
     };
     let (mut next, mut other): (VecDeque<IpAddr>, VecDeque<IpAddr>) =
-        rest.partition(|one| one.is_ipv6() == is_next);
+        rest.partition(|one| one.is_ipv6() == next_is_ipv6);
     let mut ordered = Vec::from_iter(first);
     while let Some(address) = next.pop_front() {
         ordered.push(address);
@@ -198,9 +198,9 @@ fn in_turn(addresses: &[IpAddr], worked: Option<IpAddr>) -> Vec<IpAddr> {
 }
 
 impl Entry {
-    fn known(&self, port: u16, now: Time) -> Resolution {
-        let worked = self.worked.filter(|(_, until)| now < *until);
-        let addresses = in_turn(&self.addresses, worked.map(|(address, _)| address));
+    fn resolution(&self, port: u16, now: Time) -> Resolution {
+        let last_good = self.last_good.filter(|(_, until)| now < *until);
+        let addresses = interleave_families(&self.addresses, last_good.map(|(address, _)| address));
         let with_port = |ip| SocketAddr::new(ip, port);
         Resolution::Known(addresses.into_iter().map(with_port).collect())
     }
@@ -289,7 +289,7 @@ mod tests {
                 .split(' ')
                 .map(|one| one.parse().unwrap())
                 .collect();
-            let ordered = in_turn(&addresses, worked.map(|one| one.parse().unwrap()));
+            let ordered = interleave_families(&addresses, worked.map(|one| one.parse().unwrap()));
             let words: Vec<String> = ordered.iter().map(IpAddr::to_string).collect();
             words.join(" ")
         };
@@ -326,14 +326,14 @@ mod tests {
         names.resolve(at(0));
         names.0.resolved("places.test", Ok(both()), at(0));
         assert_eq!(first(&mut names, 1), "::1");
-        names.0.worked("places.test", both()[1], at(1));
+        names.0.mark_working("places.test", both()[1], at(1));
         assert_eq!(first(&mut names, 2), "192.0.2.1");
         names.resolve(at(600));
         names.0.resolved("places.test", Ok(both()), at(600));
         assert_eq!(first(&mut names, 600), "192.0.2.1");
         assert_eq!(first(&mut names, 601), "::1");
-        names.0.worked("places.test", both()[1], at(601));
-        names.0.unreachable("places.test", at(602));
+        names.0.mark_working("places.test", both()[1], at(601));
+        names.0.mark_unreachable("places.test", at(602));
         assert_eq!(
             first(&mut names, 602),
             "::1",

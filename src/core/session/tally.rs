@@ -1,6 +1,6 @@
 //! Counts of what clients did: stamps far from our clock, unfinished lines, failed TLS handshakes,
-//! questions to Google Places, and ignored PROXY headers. If the clocks of most clients disagree
-//! with ours, a warning is logged.
+//! questions to Google Places, and ignored PROXY headers. A stamp is the time in an `IAMAT`. If
+//! most stamps are far from our clock, a warning is logged.
 
 use std::fmt;
 
@@ -14,22 +14,22 @@ use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::buffer_budget::BufferBudget;
 use crate::core::session::handshakes::Handshakes;
 use crate::core::session::log_budget::LogBudget;
-use crate::core::session::origins::{Shares, origin};
+use crate::core::session::origins::{OriginBuckets, origin};
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::session::places_budget::PlacesBudget;
 use crate::core::wire::posix_time::Lead;
 
-/// The length of the period after which [`Tally`] compares clients' clocks with ours: one minute,
-/// in nanoseconds.
-const SPAN_NANOS: u64 = 60_000_000_000;
+/// The length of the period in which [`Tally`] counts stamps that are far from our clock: one
+/// minute, in nanoseconds.
+const PERIOD_NANOS: u64 = 60_000_000_000;
 /// The minimum number of `IAMAT`s in a period. After a period with fewer `IAMAT`s, the clocks are
 /// not compared.
-const LEAST: u32 = 10;
+const MIN_IAMATS: u32 = 10;
 
 /// How the stamps of most `IAMAT`s compare with our clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opinion {
-    /// Neither [`Opinion::Ahead`] nor [`Opinion::Behind`].
+pub enum ClientClocks {
+    /// Neither [`ClientClocks::Ahead`] nor [`ClientClocks::Behind`].
     Near,
     /// Most stamps are more than 60 s ahead of our clock.
     Ahead,
@@ -37,12 +37,12 @@ pub enum Opinion {
     Behind,
 }
 
-impl fmt::Display for Opinion {
+impl fmt::Display for ClientClocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Opinion::Near => "near",
-            Opinion::Ahead => "ahead",
-            Opinion::Behind => "behind",
+            ClientClocks::Near => "near",
+            ClientClocks::Ahead => "ahead",
+            ClientClocks::Behind => "behind",
         })
     }
 }
@@ -81,9 +81,9 @@ counters! {
     behind;
     /// Clients that were refused because too many clients were connected from their address.
     refused_by_address;
-    /// Unproven peers that were closed so that a new unproven peer could take their place.
+    /// Unproven peers that were closed so that a new unproven peer could take their slot.
     unproven_displaced;
-    /// Connections to the neighbours' port that were closed because all places for unproven peers
+    /// Connections to the neighbours' port that were closed because all slots for unproven peers
     /// were taken.
     unproven_crowded;
     /// Connections to the neighbours' port that were closed because too many connections came from
@@ -110,17 +110,17 @@ counters! {
 pub struct Tally {
     /// The counters in the `STATUS` line.
     pub counters: Counters,
-    passed_over_headers: u64,
+    ignored_headers: u64,
     /// The time at which the present period began.
     since: Time,
     /// The number of `IAMAT`s in the present period.
-    heard: u32,
+    iamats: u32,
     /// The value of `ahead` at the beginning of the present period.
     ahead_before: u64,
     /// The value of `behind` at the beginning of the present period.
     behind_before: u64,
-    /// The opinion in the last log line about the clocks of clients.
-    told: Opinion,
+    /// What the last log line about the clocks of clients said.
+    logged_clocks: ClientClocks,
     /// The number of lines that were not finished within `limits.line_ms`.
     unfinished: u64,
     /// Failures of TLS with clients.
@@ -135,7 +135,7 @@ pub struct Tally {
     pub max_clients: u64,
     /// A bucket for each origin. It contains the number of new clients that the origin may still
     /// introduce.
-    new_names: Shares,
+    new_names: OriginBuckets,
 }
 
 impl Default for Tally {
@@ -150,29 +150,29 @@ impl Tally {
     pub fn new(buffers: BufferBudget) -> Tally {
         Tally {
             counters: Counters::default(),
-            passed_over_headers: 0,
+            ignored_headers: 0,
             since: Time::default(),
-            heard: 0,
+            iamats: 0,
             ahead_before: 0,
             behind_before: 0,
-            told: Opinion::Near,
+            logged_clocks: ClientClocks::Near,
             unfinished: 0,
             handshakes: Handshakes::default(),
             log_budget: LogBudget::default(),
             places_budget: PlacesBudget::default(),
             buffers,
             max_clients: 0,
-            new_names: Shares::default(),
+            new_names: OriginBuckets::default(),
         }
     }
 
     /// Counts an `IAMAT`. `lead` is whether the stamp of the `IAMAT` is near, ahead of or behind
     /// our clock.
-    pub fn heard(&mut self, lead: Lead, now: Time) {
-        if now.as_nanos() - self.since.as_nanos() >= SPAN_NANOS {
-            self.judge(now);
+    pub fn count_iamat(&mut self, lead: Lead, now: Time) {
+        if now.as_nanos() - self.since.as_nanos() >= PERIOD_NANOS {
+            self.compare_clocks(now);
         }
-        self.heard = self.heard.saturating_add(1);
+        self.iamats = self.iamats.saturating_add(1);
         match lead {
             Lead::Near => {}
             Lead::Ahead => self.counters.ahead += 1,
@@ -180,68 +180,71 @@ impl Tally {
         }
     }
 
-    /// Sets the opinion from the `IAMAT`s of the period that ends, and begins the next period. The
-    /// opinion is logged only when it changes.
+    /// Compares clients' clocks with ours, from the `IAMAT`s of the period that ends. Then begins
+    /// the next period. The result is logged only when it changes.
     #[cold]
-    fn judge(&mut self, now: Time) {
+    fn compare_clocks(&mut self, now: Time) {
         let (ahead, behind) = (
             self.counters.ahead - self.ahead_before,
             self.counters.behind - self.behind_before,
         );
-        let heard = u64::from(self.heard);
-        if self.heard >= LEAST {
-            let opinion = match (2 * ahead > heard, 2 * behind > heard) {
-                (true, _) => Opinion::Ahead,
-                (false, true) => Opinion::Behind,
-                (false, false) => Opinion::Near,
+        let iamats = u64::from(self.iamats);
+        if self.iamats >= MIN_IAMATS {
+            let client_clocks = match (2 * ahead > iamats, 2 * behind > iamats) {
+                (true, _) => ClientClocks::Ahead,
+                (false, true) => ClientClocks::Behind,
+                (false, false) => ClientClocks::Near,
             };
-            if opinion != self.told {
-                self.told = opinion;
-                match opinion {
-                    Opinion::Near => info!("clients: most of their clocks agree with ours again"),
-                    Opinion::Ahead => warn!(
-                        "clients: {ahead} of {heard} IAMATs of a minute were stamped more than 60 s ahead of our clock; is this server's clock slow?"
+            if client_clocks != self.logged_clocks {
+                self.logged_clocks = client_clocks;
+                match client_clocks {
+                    ClientClocks::Near => {
+                        info!("clients: most of their clocks agree with ours again")
+                    }
+                    ClientClocks::Ahead => warn!(
+                        "clients: {ahead} of {iamats} IAMATs of a minute were stamped more than 60 s ahead of our clock; is this server's clock slow?"
                     ),
-                    Opinion::Behind => warn!(
-                        "clients: {behind} of {heard} IAMATs of a minute were stamped more than 60 s behind our clock; is this server's clock fast?"
+                    ClientClocks::Behind => warn!(
+                        "clients: {behind} of {iamats} IAMATs of a minute were stamped more than 60 s behind our clock; is this server's clock fast?"
                     ),
                 }
             }
         }
-        (self.since, self.heard) = (now, 0);
+        (self.since, self.iamats) = (now, 0);
         (self.ahead_before, self.behind_before) = (self.counters.ahead, self.counters.behind);
     }
 
     /// Counts a PROXY header from a client whose address is not in `clients.proxies`. The server
-    /// handles this header as an invalid command. A warning is logged only when the count is a
-    /// power of two. `is_on` is whether `clients.proxies` lists any proxy.
+    /// ignores what such a header says, and handles it as an invalid command. A warning is logged
+    /// only when the count is a power of two. `has_proxies` is whether `clients.proxies` lists any
+    /// proxy.
     #[cold]
-    pub fn passed_over_header(&mut self, who: PeerLabel, is_on: bool) {
-        self.passed_over_headers += 1;
-        let times = self.passed_over_headers;
+    pub fn count_ignored_header(&mut self, label: PeerLabel, has_proxies: bool) {
+        self.ignored_headers += 1;
+        let times = self.ignored_headers;
         if !times.is_power_of_two() {
             return;
         }
-        if is_on {
+        if has_proxies {
             warn!(
-                "{who}: it sent a PROXY header, but its address is not in clients.proxies; {times} so far"
+                "{label}: it sent a PROXY header, but its address is not in clients.proxies; {times} so far"
             );
         } else {
             warn!(
-                "{who}: it sent a PROXY header, but clients.proxy_protocol is off; {times} so far"
+                "{label}: it sent a PROXY header, but clients.proxy_protocol is off; {times} so far"
             );
         }
     }
 
     /// Counts a line that had no newline in time. Returns the new count.
-    pub fn was_unfinished(&mut self) -> u64 {
+    pub fn count_unfinished(&mut self) -> u64 {
         self.unfinished += 1;
         self.unfinished
     }
 
-    /// Whether a client at `address` may introduce a new client, which has no record. If so, this
-    /// uses one token of the bucket of the address's [`origin`]. If not, the refusal is counted.
-    pub fn may_introduce(&mut self, address: IpAddr, limits: &Limits, now: Time) -> bool {
+    /// Returns whether an `IAMAT` from `address` may add a client that has no record yet. If so,
+    /// takes one token out of the bucket of the address's [`origin`]. If not, counts the refusal.
+    pub fn admit_new_name(&mut self, address: IpAddr, limits: &Limits, now: Time) -> bool {
         if !limits.holds_for("new_names_per_address", address) {
             return true;
         }
@@ -254,10 +257,10 @@ impl Tally {
         fits
     }
 
-    /// Returns the opinion of the last period that had enough `IAMAT`s for an opinion.
+    /// Returns how clients' clocks compared with ours in the last period that had enough `IAMAT`s.
     #[must_use]
-    pub fn opinion(&self) -> Opinion {
-        self.told
+    pub fn client_clocks(&self) -> ClientClocks {
+        self.logged_clocks
     }
 }
 
@@ -268,27 +271,35 @@ mod tests {
 
     /// Counts the given number of `IAMAT`s for each lead, all in one minute. Returns the opinion
     /// that was logged last.
-    fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> Opinion {
+    fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> ClientClocks {
         for &(lead, count) in leads {
-            (0..count).for_each(|_| tally.heard(lead, *now));
+            (0..count).for_each(|_| tally.count_iamat(lead, *now));
         }
         *now = *now + Duration::from_secs(60);
-        tally.heard(Lead::Near, *now);
-        tally.told
+        tally.count_iamat(Lead::Near, *now);
+        tally.logged_clocks
     }
 
     #[test]
     fn clocks_are_judged_by_a_majority_of_ten_clients() {
-        let (mut tally, mut now) = (Tally::default(), Time::from_nanos(SPAN_NANOS));
-        tally.heard(Lead::Near, now);
-        let mut told = |leads: &[_]| minute(&mut tally, &mut now, leads);
-        assert_eq!(told(&[(Lead::Ahead, 8)]), Opinion::Near, "too few");
-        assert_eq!(told(&[(Lead::Ahead, 9)]), Opinion::Ahead);
-        assert_eq!(told(&[(Lead::Behind, 3)]), Opinion::Ahead, "too few");
+        let (mut tally, mut now) = (Tally::default(), Time::from_nanos(PERIOD_NANOS));
+        tally.count_iamat(Lead::Near, now);
+        let mut logged_clocks = |leads: &[_]| minute(&mut tally, &mut now, leads);
+        assert_eq!(
+            logged_clocks(&[(Lead::Ahead, 8)]),
+            ClientClocks::Near,
+            "too few"
+        );
+        assert_eq!(logged_clocks(&[(Lead::Ahead, 9)]), ClientClocks::Ahead);
+        assert_eq!(
+            logged_clocks(&[(Lead::Behind, 3)]),
+            ClientClocks::Ahead,
+            "too few"
+        );
         let most = [(Lead::Behind, 9), (Lead::Ahead, 5)];
-        assert_eq!(told(&most), Opinion::Behind);
+        assert_eq!(logged_clocks(&most), ClientClocks::Behind);
         let half = [(Lead::Near, 9), (Lead::Behind, 9)];
-        assert_eq!(told(&half), Opinion::Near);
+        assert_eq!(logged_clocks(&half), ClientClocks::Near);
         assert_eq!((tally.counters.ahead, tally.counters.behind), (22, 21));
     }
 }

@@ -31,7 +31,7 @@ use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::transitions::assert_transition;
 use crate::core::session::buffer::Buffer;
 use crate::core::session::disposition::Disposition;
-use crate::core::session::handshakes::Kind;
+use crate::core::session::handshakes::FailureKind;
 use crate::core::session::protocol::StreamEnd;
 use crate::core::wire::proxy_header::may_be_header;
 
@@ -70,7 +70,7 @@ pub fn is_hello(bytes: &[u8]) -> bool {
 /// The bytes for a rejected client over TLS: an unencrypted TLS record with the alert
 /// internal_error (RFC 8446, section 6.2). The server sends this alert before it reads the client's
 /// hello.
-pub const REJECTED_ALERT: &[u8] = &alert_in_the_clear(INTERNAL_ERROR);
+pub const REJECTED_ALERT: &[u8] = &plaintext_alert(INTERNAL_ERROR);
 
 /// The numbers of the alerts that this module builds itself (RFC 8446, section 6).
 const ILLEGAL_PARAMETER: u8 = 47;
@@ -78,7 +78,7 @@ const DECODE_ERROR: u8 = 50;
 const INTERNAL_ERROR: u8 = 80;
 
 /// Returns an unencrypted TLS record with a fatal alert.
-const fn alert_in_the_clear(alert: u8) -> [u8; 7] {
+const fn plaintext_alert(alert: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, alert]
 }
 
@@ -90,16 +90,16 @@ pub struct TlsError {
     /// The reason why the other side's certificate was refused, and `None` after any other failure.
     /// After a refusal, another attempt does not help. The reason is in a box to keep `TlsError`
     /// small, because every TLS session has space for a `TlsError`.
-    pub mistrust: Option<Box<CertificateError>>,
+    pub certificate_error: Option<Box<CertificateError>>,
     /// The kind of the failure.
-    pub kind: Kind,
+    pub kind: FailureKind,
 }
 
 impl TlsError {
-    fn new(kind: Kind, reason: String) -> TlsError {
+    fn new(kind: FailureKind, reason: String) -> TlsError {
         TlsError {
             reason,
-            mistrust: None,
+            certificate_error: None,
             kind,
         }
     }
@@ -107,8 +107,8 @@ impl TlsError {
 
 impl From<rustls::Error> for TlsError {
     fn from(error: rustls::Error) -> TlsError {
-        let kind = Kind::of(&error);
-        let mistrust = match &error {
+        let kind = FailureKind::of(&error);
+        let certificate_error = match &error {
             rustls::Error::InvalidCertificate(reason) => Some(Box::new(reason.clone())),
             _ => None,
         };
@@ -126,7 +126,7 @@ impl From<rustls::Error> for TlsError {
                 format!("its certificate was refused: {reason}{advice}")
             }
             rustls::Error::NoCertificatesPresented => "it showed no certificate".to_owned(),
-            rustls::Error::InvalidMessage(_) if kind == Kind::PlainText => NO_TLS.to_owned(),
+            rustls::Error::InvalidMessage(_) if kind == FailureKind::PlainText => NO_TLS.to_owned(),
             rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 "it refused the TLS handshake: by ALPN it speaks no protocol that was offered"
                     .to_owned()
@@ -147,7 +147,7 @@ impl From<rustls::Error> for TlsError {
         };
         TlsError {
             reason,
-            mistrust,
+            certificate_error,
             kind,
         }
     }
@@ -155,7 +155,7 @@ impl From<rustls::Error> for TlsError {
 
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> TlsError {
-        TlsError::new(Kind::Malformed, format!("TLS failed: {error}"))
+        TlsError::new(FailureKind::Malformed, format!("TLS failed: {error}"))
     }
 }
 
@@ -170,8 +170,9 @@ impl std::error::Error for TlsError {}
 /// One side of a TLS connection.
 pub struct Tls {
     connection: Connection,
-    /// The limits that [`Tls::bounded`] sets. `None` if the connection has no such limits.
-    bound: Option<Bound>,
+    /// The limits that [`Tls::with_input_limits`] sets. `None` if the connection has no such
+    /// limits.
+    input_limits: Option<InputLimits>,
     records: RecordLayer,
     /// Whether this side has sent any bytes. If so, later TLS records of both sides may be
     /// encrypted.
@@ -181,9 +182,9 @@ pub struct Tls {
     read_closed: bool,
 }
 
-/// See [`Tls::bounded`].
+/// See [`Tls::with_input_limits`].
 #[derive(Clone, Copy)]
-struct Bound {
+struct InputLimits {
     bytes: usize,
     records: u64,
 }
@@ -203,34 +204,34 @@ struct RecordLayer {
     header: [u8; HEADER],
     header_bytes: usize,
     /// The number of bytes of the present TLS record's body that have not arrived.
-    left: usize,
+    remaining: usize,
     /// The number of bytes of whole TLS records since rustls last produced plaintext or output, or
     /// finished the handshake. For TLS records of the type handshake, only the bodies count.
-    whole: usize,
+    buffered: usize,
     /// The number of TLS records since the last plaintext, or since the end of the handshake.
-    silent: u64,
+    without_plaintext: u64,
 }
 
 impl RecordLayer {
     /// Counts the bytes in `data`, which rustls received. Returns whether a TLS record began or
     /// ended in `data`.
-    fn take(&mut self, mut data: &[u8]) -> bool {
-        let mut is_new = !self.is_inside();
+    fn data_received(&mut self, mut data: &[u8]) -> bool {
+        let mut is_new = !self.is_in_record();
         while !data.is_empty() {
             if self.header_bytes < HEADER {
                 let bytes = data.len().min(HEADER - self.header_bytes);
                 self.header[self.header_bytes..][..bytes].copy_from_slice(&data[..bytes]);
                 self.header_bytes += bytes;
                 data = &data[bytes..];
-                self.left = self.length();
+                self.remaining = self.length();
             } else {
-                let bytes = data.len().min(self.left);
-                self.left -= bytes;
+                let bytes = data.len().min(self.remaining);
+                self.remaining -= bytes;
                 data = &data[bytes..];
             }
-            if self.header_bytes == HEADER && self.left == 0 {
-                self.whole += self.begun();
-                self.silent += 1;
+            if self.header_bytes == HEADER && self.remaining == 0 {
+                self.buffered += self.partial_bytes();
+                self.without_plaintext += 1;
                 self.header_bytes = 0;
                 is_new = true;
             }
@@ -248,21 +249,21 @@ impl RecordLayer {
     /// is unencrypted or of TLS 1.2, so it has no padding, and rustls stores only its body. If its
     /// header counted too, a short handshake in TLS records of one byte each would exceed the
     /// limit.
-    fn begun(&self) -> usize {
+    fn partial_bytes(&self) -> usize {
         match self.header_bytes {
-            HEADER if self.header[0] == HANDSHAKE => self.length() - self.left,
-            HEADER => HEADER + self.length() - self.left,
+            HEADER if self.header[0] == HANDSHAKE => self.length() - self.remaining,
+            HEADER => HEADER + self.length() - self.remaining,
             bytes => bytes,
         }
     }
 
-    /// Notes that rustls has processed the whole TLS records, and stores none of them any more.
-    fn worked_off(&mut self) {
-        self.whole = 0;
+    /// rustls has processed all complete TLS records, and stores none of them any more.
+    fn processed(&mut self) {
+        self.buffered = 0;
     }
 
     /// Whether the present TLS record has begun and is not whole.
-    fn is_inside(&self) -> bool {
+    fn is_in_record(&self) -> bool {
         self.header_bytes > 0
     }
 }
@@ -276,7 +277,7 @@ impl Tls {
     pub fn client(config: Arc<ClientConfig>, host: &str) -> Result<Tls, TlsError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| {
             let reason = format!("{host:?} is no name that a certificate can have");
-            TlsError::new(Kind::Certificate, reason)
+            TlsError::new(FailureKind::Certificate, reason)
         })?;
         Ok(Tls::new(ClientConnection::new(config, name)?.into()))
     }
@@ -292,7 +293,7 @@ impl Tls {
     fn new(connection: Connection) -> Tls {
         Tls {
             connection,
-            bound: None,
+            input_limits: None,
             records: RecordLayer::default(),
             has_sent: false,
             read_closed: false,
@@ -310,8 +311,8 @@ impl Tls {
     /// - A TLS record or handshake message that has begun must be finished in time
     ///   ([`Tls::is_unfinished`]).
     #[must_use]
-    pub fn bounded(mut self, limits: &Limits) -> Tls {
-        self.bound = Some(Bound {
+    pub fn with_input_limits(mut self, limits: &Limits) -> Tls {
+        self.input_limits = Some(InputLimits {
             bytes: limits.tls_handshake_bytes.to_count(),
             records: limits.tls_handshake_records,
         });
@@ -323,23 +324,24 @@ impl Tls {
     /// distinguished from padding. Always `false` if the connection is not [bounded](Tls::bounded).
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
-        self.bound.is_some() && (self.records.is_inside() || self.records.whole > MAX_RECORD)
+        self.input_limits.is_some()
+            && (self.records.is_in_record() || self.records.buffered > MAX_RECORD)
     }
 
-    /// Checks the limits of [`Tls::bounded`] after ciphertext was received.
-    fn check(&self) -> Result<(), TlsError> {
-        let Some(Bound { bytes, records }) = self.bound else {
+    /// Checks the limits of [`Tls::with_input_limits`] after ciphertext was received.
+    fn check_limits(&self) -> Result<(), TlsError> {
+        let Some(InputLimits { bytes, records }) = self.input_limits else {
             return Ok(());
         };
         // Encrypted TLS records may be padded, so one whole TLS record is allowed in addition.
         let is_too_much = if self.has_sent {
-            self.records.whole > bytes + MAX_RECORD
+            self.records.buffered > bytes + MAX_RECORD
         } else {
-            self.records.whole + self.records.begun() > bytes
+            self.records.buffered + self.records.partial_bytes() > bytes
         };
         let what = if is_too_much {
             format!("{bytes} bytes (limits.tls_handshake_bytes)")
-        } else if self.records.silent > records {
+        } else if self.records.without_plaintext > records {
             format!("{records} records (limits.tls_handshake_records)")
         } else {
             return Ok(());
@@ -350,28 +352,28 @@ impl Tls {
             "without any data it sent"
         };
         Err(TlsError::new(
-            Kind::TooLarge,
+            FailureKind::TooLarge,
             format!("{where_} more than {what}"),
         ))
     }
 
     /// Sends a fatal alert, if rustls has not sent one.
     #[cold]
-    fn alert(&mut self, kind: Kind, output: &mut Buffer) {
+    fn alert(&mut self, kind: FailureKind, output: &mut Buffer) {
         if !self.has_sent {
             let alert = match kind {
-                Kind::TooSlow | Kind::CutOff => INTERNAL_ERROR,
-                Kind::TooLarge => ILLEGAL_PARAMETER,
-                Kind::PlainText
-                | Kind::Version
-                | Kind::Cipher
-                | Kind::Distrust
-                | Kind::Alert
-                | Kind::Certificate
-                | Kind::Malformed
-                | Kind::Unexpected => DECODE_ERROR,
+                FailureKind::TooSlow | FailureKind::CutOff => INTERNAL_ERROR,
+                FailureKind::TooLarge => ILLEGAL_PARAMETER,
+                FailureKind::PlainText
+                | FailureKind::Version
+                | FailureKind::Cipher
+                | FailureKind::Distrust
+                | FailureKind::Alert
+                | FailureKind::Certificate
+                | FailureKind::Malformed
+                | FailureKind::Unexpected => DECODE_ERROR,
             };
-            output.extend(&alert_in_the_clear(alert));
+            output.extend(&plaintext_alert(alert));
             self.has_sent = true;
             return;
         }
@@ -428,7 +430,7 @@ impl Tls {
         if self.read_closed {
             return Ok(Received::default());
         }
-        let received = self.take(data, plaintext, output);
+        let received = self.process(data, plaintext, output);
         if let Err(error) = &received {
             self.refuse(error.kind, output);
         }
@@ -436,13 +438,13 @@ impl Tls {
     }
 
     /// Sends a fatal alert, and ignores all bytes that are received later.
-    pub fn refuse(&mut self, kind: Kind, output: &mut Buffer) {
+    pub fn refuse(&mut self, kind: FailureKind, output: &mut Buffer) {
         if !std::mem::replace(&mut self.read_closed, true) {
             self.alert(kind, output);
         }
     }
 
-    fn take(
+    fn process(
         &mut self,
         mut data: &[u8],
         plaintext: &mut Vec<u8>,
@@ -450,24 +452,25 @@ impl Tls {
     ) -> Result<Received, TlsError> {
         let mut received = Received::default();
         while !data.is_empty() && !received.closed_cleanly {
-            // rustls has limited room. So it processes the bytes that it has before it gets more.
-            let given = data;
+            // The buffer of rustls is limited. So rustls processes the bytes that it has before it
+            // gets more.
+            let before = data;
             let taken = self.connection.read_tls(&mut data)?;
-            received.is_new_record |= self.records.take(&given[..taken]);
+            received.is_new_record |= self.records.data_received(&before[..taken]);
             let was_handshaking = self.connection.is_handshaking();
             let state = self.connection.process_new_packets();
             let has_answered = self.connection.wants_write();
             self.flush(output)?;
             let state = state.map_err(|error| self.error(error))?;
             let waiting = state.plaintext_bytes_to_read();
-            let is_made = was_handshaking && !self.connection.is_handshaking();
-            if waiting > 0 || is_made {
-                self.records.silent = 0;
+            let handshake_done = was_handshaking && !self.connection.is_handshaking();
+            if waiting > 0 || handshake_done {
+                self.records.without_plaintext = 0;
             }
-            if waiting > 0 || is_made || has_answered {
-                self.records.worked_off();
+            if waiting > 0 || handshake_done || has_answered {
+                self.records.processed();
             }
-            self.check()?;
+            self.check_limits()?;
             let start = plaintext.len();
             plaintext.resize(start + waiting, 0);
             if waiting > 0 {
@@ -493,7 +496,7 @@ impl Tls {
                 if !server.is_handshaking() =>
             {
                 let reason = format!("it ended TLS with the alert {alert:?}");
-                TlsError::new(Kind::of(&error), reason)
+                TlsError::new(FailureKind::of(&error), reason)
             }
             (Connection::Server(_) | Connection::Client(_), _) => error.into(),
         }
@@ -536,7 +539,7 @@ impl Tls {
 
 /// Whether a certificate is for `name`.
 #[must_use]
-pub fn is_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+pub fn is_valid_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
     let (Ok(certificate), Ok(name)) = (
         ParsedCertificate::try_from(certificate),
         ServerName::try_from(name),
@@ -604,15 +607,15 @@ impl State {
     }
 }
 
-/// What a session has to know after ciphertext arrived on its connection.
+/// The events for the session after ciphertext arrived on its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsEvents {
     /// The handshake is finished, so the other side's identity is known.
-    pub is_made: bool,
+    pub handshake_done: bool,
     /// The other side has sent `close_notify`: no more data follows, and nothing is missing.
-    pub is_over: bool,
+    pub peer_closed: bool,
     /// TLS cannot go on: see [`TlsSession::error`].
-    pub is_failed: bool,
+    pub has_failed: bool,
 }
 
 /// What the end of the socket's stream means for the session above.
@@ -636,25 +639,26 @@ pub struct TlsSession {
     since: Option<Time>,
     /// Ciphertext that is not written to the socket yet.
     output: Buffer,
-    /// The number of bytes of the session's output that are encrypted in `output`.
-    sealed: usize,
+    /// The number of bytes of the session's output whose ciphertext is in `output`.
+    encrypted_bytes: usize,
     /// Whether the other side has sent `close_notify`. The state does not show this, because the
     /// state describes our own direction.
-    is_over: bool,
+    peer_closed: bool,
     /// Whether the socket's stream has ended, or this layer does not wait for the end any more. The
     /// stream may end in every state.
     eof: bool,
     /// Whether any bytes were received, TLS or not. A connection may fail before any bytes are
     /// received.
     has_received: bool,
-    /// Whether this layer has a deadline for the handshake: see [`TlsSession::untimed`].
-    is_timed: bool,
+    /// Whether this layer has a deadline for the handshake: see [`TlsSession::without_timeout`].
+    has_timeout: bool,
 }
 
 impl TlsSession {
-    /// About the memory that each connection over TLS holds, even an idle one: keys, state, and the
-    /// least room for records that arrive. rustls does not tell the number, so it was measured.
-    pub const LEAST_HELD_BYTES: usize = 9 * 1024;
+    /// The approximate memory of a connection over TLS that is idle, in bytes: keys, state, and the
+    /// smallest buffer for received records. rustls does not report this number, so it was
+    /// measured.
+    pub const MIN_HELD_BYTES: usize = 9 * 1024;
 
     /// Starts the handshake of a new connection.
     #[must_use]
@@ -666,11 +670,11 @@ impl TlsSession {
             state: State::Handshaking,
             since: None,
             output,
-            sealed: 0,
-            is_over: false,
+            encrypted_bytes: 0,
+            peer_closed: false,
             eof: false,
             has_received: false,
-            is_timed: true,
+            has_timeout: true,
         };
         if let Err(error) = begun {
             session.fail(error);
@@ -688,22 +692,22 @@ impl TlsSession {
 
     /// Removes the deadline for the handshake, because the session above has one.
     #[must_use]
-    pub fn untimed(mut self) -> TlsSession {
-        self.is_timed = false;
+    pub fn without_timeout(mut self) -> TlsSession {
+        self.has_timeout = false;
         self
     }
 
     /// Returns the number of bytes of memory that the layer holds: its own output, and an estimate
-    /// of what rustls holds. The estimate is at least [`TlsSession::LEAST_HELD_BYTES`].
+    /// of what rustls holds. The estimate is at least [`TlsSession::MIN_HELD_BYTES`].
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let records = &self.tls.records;
-        let inside = if records.is_inside() {
-            HEADER + records.length() - records.left
+        let inside = if records.is_in_record() {
+            HEADER + records.length() - records.remaining
         } else {
             0
         };
-        Self::LEAST_HELD_BYTES + self.output.held_bytes() + records.whole + inside
+        Self::MIN_HELD_BYTES + self.output.held_bytes() + records.buffered + inside
     }
 
     /// Whether any bytes were received from the other side, TLS or not.
@@ -722,7 +726,7 @@ impl TlsSession {
     /// Whether the two sides agreed on a protocol by ALPN. Only connections to Places offer a
     /// protocol: HTTP/1.1.
     #[must_use]
-    pub fn has_agreed(&self) -> bool {
+    pub fn has_alpn(&self) -> bool {
         self.tls.alpn().is_some()
     }
 
@@ -739,61 +743,63 @@ impl TlsSession {
     /// during its handshake has failed too. A connection that is lost before any bytes were
     /// received does not count: for example, a port scanner only tests whether the port is open.
     #[must_use]
-    pub fn failure_to_count(&self) -> Option<(Kind, &str)> {
+    pub fn failure_to_count(&self) -> Option<(FailureKind, &str)> {
         match &self.state {
-            State::Failed(error) if error.kind == Kind::CutOff && self.is_silent() => None,
+            State::Failed(error) if error.kind == FailureKind::CutOff && self.has_no_record() => {
+                None
+            }
             State::Failed(error) => Some((error.kind, &error.reason)),
-            State::Handshaking if !self.is_silent() => Some((Kind::CutOff, CUT_OFF)),
+            State::Handshaking if !self.has_no_record() => Some((FailureKind::CutOff, CUT_OFF)),
             State::Handshaking | State::Open | State::Closed => None,
         }
     }
 
-    /// Whether the other side began with a PROXY header instead of TLS.
+    /// Whether the other side's first bytes are a PROXY header instead of a TLS record.
     #[must_use]
-    pub fn is_header_instead(&self) -> bool {
+    pub fn began_with_header(&self) -> bool {
         let records = &self.tls.records;
-        let is_first = records.silent == 0 && records.header_bytes == HEADER;
+        let is_first = records.without_plaintext == 0 && records.header_bytes == HEADER;
         is_first && may_be_header(&records.header)
     }
 
-    fn is_silent(&self) -> bool {
-        self.tls.records.silent == 0 && !self.tls.records.is_inside()
+    fn has_no_record(&self) -> bool {
+        self.tls.records.without_plaintext == 0 && !self.tls.records.is_in_record()
     }
 
     /// Receives ciphertext, and appends its plaintext to `plaintext`.
     pub fn data_received(&mut self, data: &[u8], plaintext: &mut Vec<u8>) -> TlsEvents {
-        let mut news = TlsEvents::default();
+        let mut events = TlsEvents::default();
         self.has_received = true;
         match self.tls.data_received(data, plaintext, &mut self.output) {
             Ok(received) => {
                 if self.state == State::Handshaking && !self.tls.is_handshaking() {
                     self.enter(Cause::HandshakeDone, State::Open);
-                    news.is_made = true;
+                    events.handshake_done = true;
                 }
                 if self.state == State::Open && received.is_new_record {
                     self.since = None;
                 }
-                news.is_over = received.closed_cleanly && !self.is_over;
-                self.is_over |= received.closed_cleanly;
+                events.peer_closed = received.closed_cleanly && !self.peer_closed;
+                self.peer_closed |= received.closed_cleanly;
             }
             Err(error) => {
-                news.is_failed = true;
+                events.has_failed = true;
                 self.fail(error);
             }
         }
-        news
+        events
     }
 
     /// Handles the end of the socket's stream. Returns what the end means for the session.
     pub fn eof_received(&mut self) -> TlsEnd {
         self.eof = true;
         match self.state {
-            State::Closed if !self.is_over => TlsEnd::Ended(StreamEnd::Whole),
+            State::Closed if !self.peer_closed => TlsEnd::Ended(StreamEnd::Whole),
             State::Handshaking => {
-                self.fail(TlsError::new(Kind::CutOff, CUT_OFF.to_owned()));
+                self.fail(TlsError::new(FailureKind::CutOff, CUT_OFF.to_owned()));
                 TlsEnd::Failed
             }
-            State::Open if !self.is_over => TlsEnd::Ended(StreamEnd::CutOff),
+            State::Open if !self.peer_closed => TlsEnd::Ended(StreamEnd::CutOff),
             State::Open | State::Closed | State::Failed(_) => TlsEnd::Known,
         }
     }
@@ -804,29 +810,29 @@ impl TlsSession {
     fn fail(&mut self, error: TlsError) {
         self.tls.refuse(error.kind, &mut self.output);
         self.enter(Cause::Error, State::Failed(error));
-        self.sealed = 0;
+        self.encrypted_bytes = 0;
     }
 
     /// Returns the ciphertext to write to the socket. `plaintext` is the session's output. If no
     /// ciphertext of earlier plaintext waits, encrypts the next part of `plaintext`, and appends
     /// its ciphertext. So the end of a handshake and the first output leave in one write.
     pub fn output(&mut self, plaintext: &[u8]) -> &[u8] {
-        if self.state == State::Open && self.sealed == 0 && !plaintext.is_empty() {
+        if self.state == State::Open && self.encrypted_bytes == 0 && !plaintext.is_empty() {
             let piece = &plaintext[..plaintext.len().min(RECORD_BYTES)];
             match self.tls.send(piece, &mut self.output) {
-                Ok(()) => self.sealed = piece.len(),
+                Ok(()) => self.encrypted_bytes = piece.len(),
                 Err(error) => self.fail(error),
             }
         }
         self.output.as_slice()
     }
 
-    /// Notes that the socket accepted `count` bytes of ciphertext. Returns how many bytes of the
-    /// session's output are completely sent.
+    /// The socket accepted `count` bytes of ciphertext. Returns how many bytes of the session's
+    /// output are now completely sent.
     pub fn output_sent(&mut self, count: usize) -> usize {
         self.output.consume(count);
         if self.output.is_empty() {
-            std::mem::take(&mut self.sealed)
+            std::mem::take(&mut self.encrypted_bytes)
         } else {
             0
         }
@@ -884,7 +890,7 @@ impl TlsSession {
 
     fn own_deadline(&self, limits: &Limits) -> Option<Time> {
         let wait = match self.state {
-            State::Handshaking if self.is_timed => limits.tls_handshake_ms,
+            State::Handshaking if self.has_timeout => limits.tls_handshake_ms,
             State::Failed(_) => limits.linger_ms,
             // The other side may begin a TLS record at any time, but must finish the TLS record in
             // time.
@@ -905,7 +911,7 @@ impl TlsSession {
             State::Open => format!("no end of a TLS record within {} ms", limits.line_ms),
             State::Closed | State::Failed(_) => return false,
         };
-        self.fail(TlsError::new(Kind::TooSlow, reason));
+        self.fail(TlsError::new(FailureKind::TooSlow, reason));
         self.eof = true; // the layer does not wait for the end of the stream
         true
     }
@@ -930,14 +936,14 @@ mod tests {
             let mut records = RecordLayer::default();
             let mut at = 0;
             for piece in stream.chunks(step) {
-                let was_inside = records.is_inside();
-                let is_new = records.take(piece);
+                let was_inside = records.is_in_record();
+                let is_new = records.data_received(piece);
                 let passed = ends
                     .iter()
                     .any(|end| (at + 1..=at + piece.len()).contains(end));
                 assert_eq!(is_new, passed || !was_inside, "{step} {at}");
                 at += piece.len();
-                assert_eq!(records.is_inside(), !ends.contains(&at), "{step} {at}");
+                assert_eq!(records.is_in_record(), !ends.contains(&at), "{step} {at}");
             }
         }
     }
@@ -948,22 +954,22 @@ mod tests {
         let handshake = [22, 3, 3, 0, 1, 7];
         // The bytes of a header count until the header is complete. Then the type handshake shows
         // that the header does not count.
-        records.take(&handshake[..3]);
-        assert_eq!(records.begun(), 3);
-        records.take(&handshake[3..5]);
-        assert_eq!(records.begun(), 0);
-        records.take(&handshake[5..]);
-        assert_eq!((records.whole, records.begun()), (1, 0));
+        records.data_received(&handshake[..3]);
+        assert_eq!(records.partial_bytes(), 3);
+        records.data_received(&handshake[3..5]);
+        assert_eq!(records.partial_bytes(), 0);
+        records.data_received(&handshake[5..]);
+        assert_eq!((records.buffered, records.partial_bytes()), (1, 0));
         // Each TLS record of the type handshake with a body of one byte counts as one byte.
-        records.take(&handshake.repeat(99));
-        assert_eq!((records.whole, records.silent), (100, 100));
+        records.data_received(&handshake.repeat(99));
+        assert_eq!((records.buffered, records.without_plaintext), (100, 100));
         // TLS records that may be encrypted count with their headers.
-        records.take(&[23, 3, 3, 0, 9, 1, 2]);
-        assert_eq!((records.whole, records.begun()), (100, 7));
-        records.take(&[0; 7]);
-        assert_eq!((records.whole, records.silent), (114, 101));
-        records.worked_off();
-        records.take(&[23]);
-        assert_eq!((records.whole, records.begun()), (0, 1));
+        records.data_received(&[23, 3, 3, 0, 9, 1, 2]);
+        assert_eq!((records.buffered, records.partial_bytes()), (100, 7));
+        records.data_received(&[0; 7]);
+        assert_eq!((records.buffered, records.without_plaintext), (114, 101));
+        records.processed();
+        records.data_received(&[23]);
+        assert_eq!((records.buffered, records.partial_bytes()), (0, 1));
     }
 }

@@ -1,9 +1,12 @@
-//! When to confirm a neighbour's changes with `KEPT`, and up to which position.
+//! When to confirm a neighbour's changes with `KEPT`, and up to which feed position. A feed
+//! position is the sequence number of a change in the neighbour's feed, which is the list of its
+//! changes.
 //!
-//! When a `SYNC` arrives, the records before it are in our table. But these records can be missing
-//! in our journal, or be less safe there than a reply to a client promises. `KEPT` confirms that
-//! the records are as safe as promised. `KEPT` is not urgent: it is sent together with other
-//! output, or alone after 200 ms.
+//! A `SYNC` names a feed position: this server has received all records up to there. When a `SYNC`
+//! arrives, the records before it are in our table. But these records can be missing in our
+//! journal, or be less safe there than a reply to a client promises. `KEPT` confirms that the
+//! records are as safe as promised. `KEPT` is not urgent: it is sent together with other output, or
+//! alone after 200 ms.
 
 use std::time::Duration;
 
@@ -15,16 +18,16 @@ const KEPT_DELAY: Duration = Duration::from_millis(200);
 /// Positions of a neighbour's feed that are not confirmed yet.
 #[derive(Default)]
 pub(super) struct Acknowledgement {
-    /// The position that was sent last, in `LIFE` or in `KEPT`.
+    /// The feed position that was sent last, in `LIFE` or in `KEPT`.
     last_sent: Option<u64>,
-    /// The position that the next `KEPT` can confirm.
+    /// The feed position that the next `KEPT` confirms. `None` if there is nothing new to confirm.
     confirmable: Option<u64>,
     /// The time at which a `KEPT` for `confirmable` is sent alone, if no other output is sent
     /// before.
     due: Option<Time>,
-    /// The position of a `SYNC`, and the number of our latest change when the `SYNC` arrived. The
-    /// position becomes `confirmable` when all our changes up to that number are safe in our
-    /// journal.
+    /// The feed position of a `SYNC`, and the number of our latest change when the `SYNC` arrived.
+    /// The feed position becomes `confirmable` when all our changes up to that number are safe in
+    /// our journal.
     waiting: Option<(u64, u64)>,
     /// The same pair for the latest `SYNC` after `waiting`. The pairs in between are not stored,
     /// because a later position confirms the earlier positions too.
@@ -32,8 +35,8 @@ pub(super) struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    /// Returns the state after our `LIFE` was sent. Our `LIFE` confirmed `position` of the
-    /// neighbour's feed.
+    /// Returns the state after our `LIFE` was sent. Our `LIFE` named the feed position `position`,
+    /// so no `KEPT` has to repeat it.
     pub(super) fn after_life(position: u64) -> Acknowledgement {
         Acknowledgement {
             last_sent: Some(position),
@@ -41,8 +44,8 @@ impl Acknowledgement {
         }
     }
 
-    /// Stores the position of a `SYNC`. `seq` is the number of our latest change when the `SYNC`
-    /// arrives.
+    /// Stores the feed position of a `SYNC`. `seq` is the number of our latest change when the
+    /// `SYNC` arrives.
     pub(super) fn sync_received(&mut self, position: u64, seq: u64) {
         self.latest = Some((position, seq));
         if self.waiting.is_none() {
@@ -62,7 +65,7 @@ impl Acknowledgement {
         }
     }
 
-    /// Returns the position for a `KEPT`, if there is a new one, and counts it as sent.
+    /// Returns the feed position for a `KEPT`, if there is a new one, and marks it as sent.
     pub(super) fn take_confirmable(&mut self) -> Option<u64> {
         let position = self.confirmable.take()?;
         self.due = None;
@@ -83,7 +86,7 @@ impl Acknowledgement {
             .map(|_| self.due.unwrap_or(now + KEPT_DELAY));
     }
 
-    /// Returns the time at which `KEPT` is sent alone. `None` if no position is ready.
+    /// Returns the time at which `KEPT` is sent alone. `None` if there is nothing new to confirm.
     pub(super) fn due(&self) -> Option<Time> {
         self.due
     }

@@ -15,7 +15,7 @@ use crate::core::table::records::{Merge, Origin};
 use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::{At, AtHead};
 
-/// The progress in sending the changes that a neighbour lacked when the link began.
+/// The progress in sending the changes that a neighbour did not have when the link began.
 pub(super) struct CatchUp {
     /// The number of our latest change when the link began.
     pub(super) until: u64,
@@ -27,8 +27,8 @@ pub(super) struct CatchUp {
     pub(super) is_read: bool,
 }
 
-/// A position up to which our feed was read. No `SYNC` sends this position yet, because our journal
-/// does not contain every change up to `last_seq`.
+/// A position up to which our feed was read. No `SYNC` may send this position before our journal
+/// contains every change up to `last_seq`.
 #[derive(Clone, Copy)]
 pub(super) struct PendingSync {
     position: u64,
@@ -91,9 +91,9 @@ impl Link {
         }
     }
 
-    /// Returns the smallest position that this link may send in a new `SYNC`: the greatest position
-    /// of the earlier `SYNC`s to this neighbour that our journal contains. `SYNC`s of our earlier
-    /// lives count too. Our feed is read from a smaller position if the neighbour has lost data.
+    /// Returns the smallest position that this link may send in a new `SYNC`. This is the greatest
+    /// position that the journal contains of an earlier `SYNC` to this neighbour, also in our
+    /// earlier lives. If the neighbour has lost data, our feed is read from a smaller position.
     ///
     /// Reason: an older copy of our journal may be restored later. This server detects an older
     /// copy only if the neighbour then states a position that is greater than every position in the
@@ -160,8 +160,8 @@ impl Link {
         }
     }
 
-    /// Removes `count` bytes from the output, because the socket has taken them. Appends a `CLOCK`
-    /// if a minute has passed since the last one.
+    /// Removes `count` bytes from the output, because the socket has accepted them. Appends a
+    /// `CLOCK` if a minute has passed since the last one.
     pub(super) fn consume_output(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
@@ -272,7 +272,7 @@ impl Link {
         }
     }
 
-    /// Handles a `KEPT`: the neighbour has kept everything up to `position` of our feed.
+    /// Handles a `KEPT`: the neighbour has stored everything up to `position` of our feed.
     pub(super) fn kept_received(
         &mut self,
         position: u64,

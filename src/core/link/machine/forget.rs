@@ -1,4 +1,4 @@
-//! The `FORGET` command: an operator asks the servers of the herd to forget a client.
+//! The `FORGET` command: an operator asks this server to remove a client's record.
 
 use log::info;
 
@@ -13,8 +13,9 @@ use crate::core::wire::message::is_client;
 use crate::core::wire::posix_time::PosixTime;
 
 impl Link {
-    /// Replaces the record of `client` by a tombstone. The operator gets the answer when the
-    /// tombstone is as safe as an answer to an `IAMAT` promises.
+    /// Replaces the record of `client` by a tombstone: a record without a location. The operator
+    /// gets the answer when the tombstone is stored as durably as the record of an answered
+    /// `IAMAT`.
     pub(super) fn forget_received(
         &mut self,
         client: &[u8],
@@ -65,7 +66,7 @@ impl Link {
         }
     }
 
-    /// Answers a `FORGET` if its tombstone is safe.
+    /// Answers a `FORGET`, if its tombstone is stored durably enough.
     pub(super) fn reply_forgotten(&mut self, context: &Context<'_>) {
         if let State::Forgetting { seq, was_known } = self.state
             && context.sendable_through() >= seq

@@ -14,9 +14,9 @@ use crate::core::base::settings::{Secret, Secrets};
 use crate::core::link::proof::{Nonce, Parties, Side};
 use crate::core::session::context::Context;
 use crate::core::session::herd::{ClockChange, LinkError, NeighbourId};
-use crate::core::session::tls::{TlsSession, is_for};
+use crate::core::session::tls::{TlsSession, is_valid_for};
 
-/// Which part of our feed a neighbour lacks.
+/// Which part of our feed a neighbour has not received.
 enum Resume {
     /// All changes after this one.
     After(u64),
@@ -28,8 +28,9 @@ enum Resume {
 }
 
 impl Resume {
-    /// Returns which part of our feed `neighbour` lacks. The neighbour's `LIFE` names `boot`, a
-    /// life of ours, and `position`, up to which the neighbour has the changes of this life.
+    /// Returns which part of our feed `neighbour` has not received. The neighbour's `LIFE` names
+    /// `boot`, a life of ours, and `position`, up to which the neighbour has the changes of that
+    /// life.
     fn of(neighbour: NeighbourId, boot: BootId, position: u64, context: &Context<'_>) -> Resume {
         if boot == context.boot {
             return match position <= context.herd.get(neighbour).synced() {
@@ -74,7 +75,7 @@ pub(super) fn compare_clocks(neighbour: NeighbourId, wall: u64, context: &mut Co
 }
 
 /// Returns the reason why a proof is wrong. If both sides have a secret, the reason contains the
-/// number of secrets that this server has. The secret may have been changed on one server only.
+/// number of this server's secrets: during a change of the secret there are two.
 fn wrong_proof(parties: &Parties<'_>, sender: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
     let (name, _) = match sender {
         Side::Dialler => parties.dialler,
@@ -117,7 +118,7 @@ impl Link {
         // When we dial, TLS has already checked that the certificate is for the neighbour's name.
         if self.side == Side::Acceptor
             && let Some(certificate) = context.tls.and_then(TlsSession::certificate)
-            && !std::str::from_utf8(from).is_ok_and(|name| is_for(certificate, name))
+            && !std::str::from_utf8(from).is_ok_and(|name| is_valid_for(certificate, name))
         {
             return Err(LinkError::WrongCertificate(excerpt(from).to_string()));
         }
@@ -213,7 +214,7 @@ impl Link {
         self.identity = Identity::Proven;
         if self.side == Side::Acceptor {
             let limits = &context.settings.limits;
-            context.unproven.proven(self.id, limits);
+            context.unproven.remove_proven(self.id, limits);
             self.send_line(format_args!("PROOF {own_proof}"));
         }
         let Some(neighbour) = self.neighbour else {
@@ -232,7 +233,7 @@ impl Link {
         Ok(())
     }
 
-    /// Handles the other side's `LIFE`. From now on, records flow.
+    /// Handles the other side's `LIFE`. From now on, both sides send records.
     pub(super) fn life_received(
         &mut self,
         [boot, wall, own_boot, position]: [&[u8]; 4],

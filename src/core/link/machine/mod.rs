@@ -94,13 +94,13 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 enum State {
     /// The socket is not connected yet.
     Connecting,
-    /// Waiting for the other side's `HERD`.
+    /// This server waits for the other side's `HERD`.
     Greeting,
-    /// Waiting for the other side's `PROOF`.
+    /// This server waits for the other side's `PROOF`.
     Proving { their_nonce: Nonce },
-    /// The other side has proven its name. Waiting for its `LIFE`.
+    /// The other side has proven its name. This server waits for the other side's `LIFE`.
     Starting,
-    /// Records flow in both directions. `reader` is the link's cursor in our feed. `boot` is the
+    /// Both sides send records. `reader` is the link's cursor in our feed. `boot` is the
     /// neighbour's life. Our table stores `origin` with each record that the neighbour sends in
     /// this life, so the record is not sent back.
     Linked {
@@ -108,12 +108,11 @@ enum State {
         origin: Origin,
         boot: BootId,
     },
-    /// The other side is an operator, and was sent the status. It may ask for a client to be
-    /// forgotten.
+    /// The other side is an operator, and was sent the status. The operator may send `FORGET`.
     Serving,
-    /// An operator has asked for a client to be forgotten. The answer waits until the tombstone,
-    /// which is the change `seq`, is as safe as an answer to an `IAMAT` promises. `was_known` is
-    /// whether the table had a location of the client.
+    /// An operator has sent `FORGET`. The answer waits until the tombstone, which is the change
+    /// `seq`, is stored as durably as the record of an answered `IAMAT`. `was_known` is whether the
+    /// table had a location of the client.
     Forgetting { seq: u64, was_known: bool },
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
@@ -208,14 +207,14 @@ pub struct Link {
     /// The time at which the present wait began: for the connection, for the handshake, or for the
     /// other side to close.
     since: Time,
-    /// Whether the other side's name is known and proven. The value is kept in `Closing`, for the
-    /// log and for the choice of TLS when the neighbour is dialled next.
+    /// Whether the other side's name is known and proven. The value does not change in `Closing`:
+    /// the log needs it, and so does the choice of TLS when the neighbour is dialled next.
     identity: Identity,
     last_received: Time,
     last_sent: Time,
-    /// Whether the next line waits until our journal has room. [`Link::process_lines`] sets the
-    /// value before each line. Only a `Linked` link begins to wait, but the value can remain `true`
-    /// in `Closing`.
+    /// Whether the next line waits until our journal has reserved disk space for a record.
+    /// [`Link::process_lines`] sets the value before each line. Only a link in `Linked` or
+    /// `Serving` begins to wait, but the value can remain `true` in `Closing`.
     awaits_disk_space: bool,
     /// The link's cursor in our feed, from `Linked` on. The cursor is closed when the connection is
     /// lost.
@@ -223,18 +222,19 @@ pub struct Link {
     /// The first reason why the link ends.
     close_reason: Option<LinkError>,
     /// The position of our feed that the next `SYNC` sends. All records up to this position were
-    /// appended to the output. [`Link::advance_sync`] explains what the journal contains then.
+    /// appended to the output. [`Link::advance_sync`] explains why this can be less than the
+    /// position up to which our feed was read.
     next_sync: u64,
     /// The position in the last `SYNC` that this link sent. Before the first `SYNC`, the position
     /// after which the link began to read our feed.
     last_sync: u64,
-    /// A position greater than `next_sync`. It becomes `next_sync` when our journal contains enough
-    /// changes: see [`PendingSync`].
+    /// A position greater than `next_sync`, which becomes `next_sync` when our journal contains
+    /// enough changes: see [`PendingSync`].
     pending_sync: Option<PendingSync>,
     /// Whether a `SYNC` has to follow the records that were sent.
     needs_sync: bool,
-    /// The progress in sending what the neighbour lacked when the link began. `None` if it lacked
-    /// nothing, or after a `KEPT` has confirmed everything.
+    /// The progress in sending the changes that the neighbour did not have when the link began.
+    /// `None` if there were none, or after a `KEPT` has confirmed all of them.
     catch_up: Option<CatchUp>,
     /// The life and the position of the other side's feed, as our `LIFE` sent them.
     resume_position: Option<FeedPosition>,
@@ -342,7 +342,8 @@ impl Link {
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
-    /// the effect of a `LIFE` line. Other lines have no effect. A closing link consumes all bytes.
+    /// the effect of a `LIFE` line, if there is one. Other lines have no effect. A closing link
+    /// consumes all bytes.
     fn process_lines(
         &mut self,
         bytes: &[u8],
@@ -600,7 +601,7 @@ impl Link {
     }
 
     /// Returns the time at which the link counts as lost if nothing arrives before. `None` while
-    /// the link is not read because it waits for room in our journal.
+    /// the link is not read, because its next line waits for disk space.
     fn silence_deadline(&self, limits: &Limits) -> Option<Time> {
         (!self.awaits_disk_space).then(|| self.last_received.plus_ms(limits.link_silence_ms))
     }
@@ -611,9 +612,9 @@ impl Link {
         self.close(reason, false, now);
     }
 
-    /// Reports to the herd how a connection that we dialled ended. Returns `true` if the neighbour
-    /// is dialled without TLS at once: this attempt with TLS failed, and our settings offer TLS but
-    /// do not require it.
+    /// Stores how a connection that we dialled ended. Returns `true` if the neighbour is to be
+    /// dialled at once without TLS: this attempt with TLS failed, and our settings offer TLS but do
+    /// not require it.
     fn report_attempt(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
             return false;
@@ -740,9 +741,9 @@ impl Protocol for Link {
         })
     }
 
-    /// Handles the lines in `input`. They arrived incomplete, or waited for room in our journal.
+    /// Handles the lines in `input`, which arrived incomplete or waited for disk space.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
-        // While the link was not read, silence did not mean that it was lost.
+        // While the link was not read, the silence did not mean that the connection was lost.
         self.last_received = context.now.time;
         let mut input = std::mem::take(&mut self.input);
         let (used, effect) = self.process_lines(input.as_slice(), context);
@@ -868,7 +869,8 @@ impl Protocol for Link {
             }
             State::Linked { .. } => {
                 let mut deadline = self.silence_deadline(limits);
-                // While output waits for the socket, a heartbeat would only wait behind it.
+                // While output waits for the socket, a heartbeat would only wait behind that
+                // output.
                 if self.output.is_empty() {
                     let heartbeat = self.heartbeat_deadline(limits);
                     let next = self
@@ -879,7 +881,7 @@ impl Protocol for Link {
                 }
                 deadline?
             }
-            // A line that waits for room in the journal arrived in time.
+            // A line that waits for disk space arrived in time.
             State::Serving if self.awaits_disk_space => {
                 self.since + limits.link_silence_ms.to_duration()
             }

@@ -82,12 +82,12 @@ fn status(secret_number: usize, context: &mut Context<'_>) -> String {
     let table = if records.is_full() { "full" } else { "ok" };
     add(format_args!(
         " table={table} clocks={} max_clients={} forgotten={}",
-        tally.opinion(),
+        tally.client_clocks(),
         tally.max_clients,
         records.tombstones()
     ));
     let quota = &settings.places.quota;
-    if let Some(asked) = tally.places_budget.asked_in_a_day(quota, now) {
+    if let Some(asked) = tally.places_budget.questions_in_a_day(quota, now) {
         add(format_args!(" places_day={asked}:{}", quota.per_day));
     }
     if let Some(maximum) = tally.buffers.maximum() {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::core::base::limits::LINK_LINE_BYTES;
 use crate::core::session::buffer_budget::Eviction;
-use crate::core::session::handshakes::Kind;
+use crate::core::session::handshakes::FailureKind;
 use crate::core::session::tls::{NO_TLS, TlsError};
-use crate::core::session::unproven::Place;
+use crate::core::session::unproven::SlotKind;
 use crate::core::wire::message::MAX_CLIENT_BYTES;
 
 /// The advice for the case that only one side uses TLS.
@@ -25,7 +25,7 @@ pub enum LinkError {
     Closed,
     /// The connection was not made within this number of milliseconds.
     ConnectTimeout(u64),
-    /// The handshake with the other side was not finished within this number of milliseconds.
+    /// The other side had not proven its name within this number of milliseconds.
     ProofTimeout(u64),
     /// Nothing was received for this number of milliseconds.
     Silence(u64),
@@ -112,10 +112,10 @@ pub enum LinkError {
         max: u64,
     },
     /// This connection of an unproven peer was closed for a new connection, because the limit on
-    /// these places was reached: see [`Place::limit`].
-    Displaced(Place),
-    /// The buffers of all connections are full, and this link was chosen to make room. It had not
-    /// proven a name.
+    /// these places was reached: see [`SlotKind::limit`].
+    Displaced(SlotKind),
+    /// The buffers of all connections are full, and this connection was closed to free memory. Its
+    /// peer had not proven a name.
     Evicted(Eviction),
     /// A newer connection to the same neighbour replaced this one.
     Replaced,
@@ -127,13 +127,13 @@ pub enum LinkError {
     StatusSent,
     /// The name in an operator's `FORGET` cannot be the name of a client.
     NoClientName,
-    /// An operator's `FORGET` needs a record, and the disk or the table has no room for it.
+    /// An operator's `FORGET` needs a tombstone, but the disk or the table is full.
     NoRoomToForget,
-    /// An operator's `FORGET` has waited for room in the journal for this number of milliseconds.
+    /// An operator's `FORGET` has waited for disk space for this number of milliseconds.
     DiskBusy(u64),
-    /// The journal has not taken a tombstone for this number of milliseconds.
+    /// The journal has not stored a tombstone within this number of milliseconds.
     JournalTimeout(u64),
-    /// An operator was told that a client is forgotten.
+    /// An operator's `FORGET` was answered.
     Forgotten,
 }
 
@@ -141,7 +141,7 @@ impl LinkError {
     /// Whether the other side answered a TLS handshake in plain text.
     #[must_use]
     pub fn is_plain_text(&self) -> bool {
-        matches!(self, LinkError::Tls(error) if error.kind == Kind::PlainText)
+        matches!(self, LinkError::Tls(error) if error.kind == FailureKind::PlainText)
     }
 }
 
@@ -217,10 +217,10 @@ impl fmt::Display for LinkError {
             LinkError::KeptBeyondSync { position, max } => {
                 write!(f, "it has kept {position}, and was told {max} at most")
             }
-            LinkError::Displaced(place) => write!(
+            LinkError::Displaced(slot_kind) => write!(
                 f,
                 "as many as limits.{} were there, and its place was needed",
-                place.limit()
+                slot_kind.limit()
             ),
             LinkError::Evicted(eviction) => write!(f, "{eviction}"),
             LinkError::Replaced => f.write_str("a newer connection took its place"),

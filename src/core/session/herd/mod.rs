@@ -1,5 +1,6 @@
 //! The neighbours of one server: whether each neighbour is linked, when each neighbour is dialled
-//! again, and up to which position its feed was received.
+//! again, and up to which position its feed was received. The herd is all servers that share their
+//! tables.
 //!
 //! This module stores what outlives a connection to a neighbour. The connection itself is in
 //! [`core::link`](crate::core::link), which also explains lives, positions and the lines of the
@@ -34,8 +35,8 @@ const MAX_UNPROVEN_WARNINGS: u32 = 20;
 const UNPROVEN_WARNING_PERIOD: Duration = Duration::from_secs(60);
 
 /// Logs why unproven peers were refused. An unproven peer has not proven to be a neighbour. Any
-/// machine can connect as often as it likes, and cause a new reason each time. So repeated reasons
-/// are not logged as warnings, and the number of warnings per period is limited.
+/// machine can connect as often as it likes, with a new reason for a refusal each time. So repeated
+/// reasons are not logged as warnings, and the number of warnings per period is limited.
 #[derive(Default)]
 struct RefusalLog {
     log_dedup: LogDedup,

@@ -21,19 +21,19 @@ use crate::core::table::records::Origin;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NeighbourId(pub(super) usize);
 
-/// How far a neighbour's feed was received.
+/// A position in a neighbour's feed: how far the feed was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedPosition {
     /// The life of the neighbour to which the position belongs.
     pub boot: BootId,
-    /// The position: everything up to this change of the neighbour was received.
+    /// The number of a change in the neighbour's feed: all changes up to this one were received.
     pub position: u64,
 }
 
 /// The state of dialling a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dial {
-    /// Nothing to do: there is a link, or the other side dials.
+    /// Dialling has nothing to do: there is a link, or the other side dials.
     Nothing,
     /// The neighbour's host name is being looked up.
     LookingUp,
@@ -103,17 +103,17 @@ pub struct Neighbour {
     tls_offer: TlsOffer,
     /// The wait after the next failure.
     backoff: Backoff,
-    /// If the neighbour dials: this server rejects the neighbour until this time, because the
-    /// neighbour broke the protocol after it had proven its name.
+    /// The time until which this server rejects the neighbour, because the neighbour broke the
+    /// protocol after it had proven its name. Used only if the neighbour dials.
     rejected_until: Time,
     /// The neighbour's last known life, and the origin of the records from that life. Records of
     /// this origin are not sent back to the neighbour.
     life: Option<(BootId, Origin)>,
     /// The greatest position that a `SYNC` of ours has sent to the neighbour in our present life.
     synced: u64,
-    /// The greatest position in our feed that we sent to the neighbour in a `SYNC` line, in any of
-    /// our lives. It is from the journal. If the data directory is an older copy, the journal lacks
-    /// later positions.
+    /// The greatest position in our feed that a `SYNC` of ours has sent to the neighbour in any of
+    /// our lives, according to the journal. If the data directory is an older copy, the journal
+    /// does not contain later positions.
     journaled_synced: u64,
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.

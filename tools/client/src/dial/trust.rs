@@ -16,16 +16,18 @@ use time::{Date, OffsetDateTime};
 /// What the command line says about it.
 #[derive(Debug, Default, Args)]
 pub struct TlsOptions {
-    /// Speak TLS, as servers with [clients.tls] do; not needed with a --config file that has that table
+    /// Speak TLS, as servers with [clients.tls] do; not needed with a --config file that has that
+    /// table
     #[arg(long)]
     pub tls: bool,
 
-    /// Trust only the authorities in this PEM file (implies --tls) [default: those that browsers trust, and ca_file in the config
-    /// file's [peers.tls]]
+    /// Trust only the authorities in this PEM file (implies --tls) [default: those that browsers
+    /// trust, and ca_file in the config file's [peers.tls]]
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
-    /// The name or IP address that the server's certificate must be for (implies --tls) [default: the host in its address]
+    /// The name or IP address that the server's certificate must be for (implies --tls) [default:
+    /// the host in its address]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub tls_name: Option<String>,
 }
@@ -93,7 +95,7 @@ impl TlsOptions {
 impl Trust {
     /// The message for an error of TLS, with what to do.
     pub(crate) fn explain(&self, error: TlsError) -> String {
-        match error.mistrust {
+        match error.certificate_error {
             Some(reason) => self.mistrust(&reason),
             // A server with too many connections sends this alert.
             None if error.reason.ends_with("InternalError") => format!(

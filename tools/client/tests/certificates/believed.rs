@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use herd_mio::config::{HerdConfig, Source};
 use herd_mio::core::base::settings::{NeighbourTls, TlsSettings};
-use herd_mio::core::session::tls::is_for;
+use herd_mio::core::session::tls::is_valid_for;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -91,7 +91,7 @@ fn neighbours_accept_each_other_s_certificates() {
             let shown = handshake(&dialling, &accepting, acceptor).unwrap().unwrap();
             for name in names {
                 assert_eq!(
-                    is_for(&shown, name),
+                    is_valid_for(&shown, name),
                     name == dialler,
                     "{name} for {dialler}"
                 );
@@ -109,7 +109,7 @@ fn the_operator_certificate_cannot_accept_links() {
     let bench = certified(&["Alice", "Bob"], &[]);
     let (alice, operator) = (neighbour(&bench, "Alice"), neighbour(&bench, "operator"));
     let shown = handshake(&operator.dialling, &alice.accepting, "Alice").unwrap();
-    assert!(is_for(&shown.unwrap(), "operator"));
+    assert!(is_valid_for(&shown.unwrap(), "operator"));
     let error = handshake(&alice.dialling, &operator.accepting, "operator").unwrap_err();
     assert!(
         matches!(

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_mio::core::session::tls::is_for;
+use herd_mio::core::session::tls::is_valid_for;
 use herd_testkit::failure::{Failure, system};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -131,7 +131,7 @@ impl Certificate {
             if !subject
                 .names
                 .iter()
-                .all(|name| is_for(&self.der, &name.to_str()))
+                .all(|name| is_valid_for(&self.der, &name.to_str()))
             {
                 return Err(for_another_name(subject));
             }
