@@ -110,7 +110,7 @@ fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigErr
         }
     }
     match <[Secret; 2]>::try_from(secrets) {
-        Ok([primary, secondary]) => Ok(Secrets::two(primary, secondary)),
+        Ok([primary, secondary]) => Ok(Secrets::pair(primary, secondary)),
         Err(secrets) if secrets.len() < 2 => {
             Ok(secrets.into_iter().next().unwrap_or_default().into())
         }
@@ -210,7 +210,7 @@ mod tests {
         }
         for text in ["new\nold", "new\r\nold\r\n", "\n new\n\n\told \n new\nold"] {
             let secrets = read(text).unwrap();
-            assert_eq!(secrets, Secrets::two(one("new"), one("old")), "{text:?}");
+            assert_eq!(secrets, Secrets::pair(one("new"), one("old")), "{text:?}");
             assert_eq!((secrets.primary(), secrets.count()), (&one("new"), 2));
         }
         assert_eq!(

@@ -151,7 +151,12 @@ impl HerdConfig {
             notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
         }
         notes.extend(notes_on(&settings.secrets, secret_source));
-        if let Some(all) = settings.proxies.0.iter().find(|it| it.is_everything()) {
+        if let Some(all) = settings
+            .proxies
+            .0
+            .iter()
+            .find(|it| it.contains_every_address())
+        {
             notes.push(format!(
                 "clients.proxies has {all}: any client can claim any address in a PROXY header"
             ));

@@ -349,15 +349,15 @@ impl Identity {
     /// The certificate has expired, or cannot be parsed.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let chain = certificates_in(&self.certificate, "certificate_file")?;
-        let Some(ends) = chain.first().and_then(not_after) else {
+        let Some(not_after) = chain.first().and_then(not_after) else {
             return self.refused("is broken: no end can be read in it");
         };
-        if ends < now {
-            return self.refused(&format!("ended on {}", Minute(ends)));
+        if not_after < now {
+            return self.refused(&format!("ended on {}", Minute(not_after)));
         }
         Ok(OwnCertificate {
             file: self.certificate.display().to_string(),
-            ends,
+            not_after,
         })
     }
 
@@ -418,13 +418,13 @@ impl PeersFiles {
         };
         let verify = |at| as_server(at).or_else(|error| as_client(at).map_err(|_| error));
         match verify(now) {
-            Ok(()) => Ok(match verify(own.ends) {
+            Ok(()) => Ok(match verify(own.not_after) {
                 // An intermediate certificate expires earlier than the server's own certificate.
                 // Report the earlier time.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-                    not_after: ends,
+                    not_after,
                     ..
-                })) => OwnCertificate { ends, ..own },
+                })) => OwnCertificate { not_after, ..own },
                 Err(_) | Ok(()) => own,
             }),
             Err(rustls::Error::InvalidCertificate(

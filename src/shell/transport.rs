@@ -260,10 +260,10 @@ impl Transport {
 #[cfg(test)]
 mod tests {
     use super::TRANSITIONS;
-    use crate::core::base::transitions::assert_drawn;
+    use crate::core::base::transitions::assert_diagram;
 
     #[test]
     fn the_module_docs_show_the_transitions() {
-        assert_drawn(include_str!("transport.rs"), &TRANSITIONS);
+        assert_diagram(include_str!("transport.rs"), &TRANSITIONS);
     }
 }

@@ -9,17 +9,17 @@ use crate::core::base::clock::Time;
 ///
 /// ```
 /// use std::time::Duration;
-/// use herd_mio::core::base::bucket::{Bucket, Size};
+/// use herd_mio::core::base::bucket::{Bucket, Rate};
 /// use herd_mio::core::base::clock::Time;
 ///
-/// let size = Size { bytes: 100, period: Duration::from_secs(10) };
+/// let rate = Rate { capacity: 100, period: Duration::from_secs(10) };
 /// let mut bucket = Bucket::default();
 /// let at = Time::from_nanos;
-/// assert!(bucket.take(100, size, at(0)), "as much as it holds, at once");
-/// assert!(!bucket.take(20, size, at(1_999_999_999)));
-/// assert!(bucket.take(20, size, at(2_000_000_000)), "a fifth of it comes in a fifth of its period");
-/// bucket.give_back(20, size);
-/// assert!(bucket.take(20, size, at(2_000_000_000)), "what was given back is there again");
+/// assert!(bucket.take(100, rate, at(0)), "as much as it holds, at once");
+/// assert!(!bucket.take(20, rate, at(1_999_999_999)));
+/// assert!(bucket.take(20, rate, at(2_000_000_000)), "a fifth of it comes in a fifth of its period");
+/// bucket.refund(20, rate);
+/// assert!(bucket.take(20, rate, at(2_000_000_000)), "what was given back is there again");
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
@@ -28,9 +28,9 @@ pub struct Bucket {
 
 /// The capacity of a bucket, and the time in which an empty bucket becomes full.
 #[derive(Clone, Copy, Debug)]
-pub struct Size {
+pub struct Rate {
     /// The capacity, in bytes or in another unit.
-    pub bytes: u64,
+    pub capacity: u64,
     /// The time in which an empty bucket becomes full.
     pub period: Duration,
 }
@@ -38,9 +38,9 @@ pub struct Size {
 impl Bucket {
     /// Takes `bytes` out of the bucket if the bucket contains at least that many. Returns whether
     /// the bytes were taken.
-    pub fn take(&mut self, bytes: u64, size: Size, now: Time) -> bool {
-        let full_at = self.full_at.max(now) + size.time_for(bytes);
-        let fits = full_at.since(now) <= size.period;
+    pub fn take(&mut self, bytes: u64, rate: Rate, now: Time) -> bool {
+        let full_at = self.full_at.max(now) + rate.refill_time(bytes);
+        let fits = full_at.since(now) <= rate.period;
         if fits {
             self.full_at = full_at;
         }
@@ -48,10 +48,10 @@ impl Bucket {
     }
 
     /// Puts `bytes` back, up to the capacity of the bucket.
-    pub fn give_back(&mut self, bytes: u64, size: Size) {
+    pub fn refund(&mut self, bytes: u64, rate: Rate) {
         let start = Time::from_nanos(0);
         let full_at = self.full_at.since(start);
-        self.full_at = start + full_at.saturating_sub(size.time_for(bytes));
+        self.full_at = start + full_at.saturating_sub(rate.refill_time(bytes));
     }
 
     /// Whether the bucket is full.
@@ -62,23 +62,23 @@ impl Bucket {
 
     /// Returns the time at which [`Bucket::take`] succeeds, if nothing is taken until then.
     #[must_use]
-    pub fn has_at(&self, bytes: u64, size: Size) -> Time {
-        let full_at = self.full_at + size.time_for(bytes);
-        Time::from_nanos(0) + full_at.since(Time::from_nanos(0) + size.period)
+    pub fn available_at(&self, bytes: u64, rate: Rate) -> Time {
+        let full_at = self.full_at + rate.refill_time(bytes);
+        Time::from_nanos(0) + full_at.since(Time::from_nanos(0) + rate.period)
     }
 
     /// Whether [`Bucket::take`] would succeed. Takes nothing.
     #[must_use]
-    pub fn has(mut self, bytes: u64, size: Size, now: Time) -> bool {
-        self.take(bytes, size, now)
+    pub fn contains(mut self, bytes: u64, rate: Rate, now: Time) -> bool {
+        self.take(bytes, rate, now)
     }
 }
 
-impl Size {
+impl Rate {
     /// Returns the time in which `bytes` flow into the bucket.
-    fn time_for(self, bytes: u64) -> Duration {
+    fn refill_time(self, bytes: u64) -> Duration {
         let period_nanos = self.period.as_nanos();
-        let nanos = u128::from(bytes) * period_nanos / u128::from(self.bytes.max(1));
+        let nanos = u128::from(bytes) * period_nanos / u128::from(self.capacity.max(1));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
@@ -93,13 +93,13 @@ mod tests {
         fn no_interval_takes_more_than_the_bucket_and_its_refill(
             takes in proptest::collection::vec((0_u64..400, 0_u64..2_000_000_000), 1..200),
         ) {
-            let size = Size { bytes: 1_000, period: Duration::from_secs(10) };
+            let rate = Rate { capacity: 1_000, period: Duration::from_secs(10) };
             let mut bucket = Bucket::default();
             let mut now = 0;
             let mut taken: Vec<(u64, u64)> = Vec::new();
             for (bytes, pause) in takes {
                 now += pause;
-                if bucket.take(bytes, size, Time::from_nanos(now)) {
+                if bucket.take(bytes, rate, Time::from_nanos(now)) {
                     taken.push((now, bytes));
                 }
             }
@@ -116,13 +116,13 @@ mod tests {
 
     #[test]
     fn more_than_the_bucket_size_is_never_taken() {
-        let size = Size {
-            bytes: 10,
+        let rate = Rate {
+            capacity: 10,
             period: Duration::from_secs(1),
         };
         let mut bucket = Bucket::default();
-        assert!(!bucket.take(11, size, Time::from_nanos(u64::MAX / 2)));
-        assert!(!bucket.take(u64::MAX, size, Time::from_nanos(u64::MAX / 2)));
-        assert!(bucket.take(10, size, Time::from_nanos(u64::MAX / 2)));
+        assert!(!bucket.take(11, rate, Time::from_nanos(u64::MAX / 2)));
+        assert!(!bucket.take(u64::MAX, rate, Time::from_nanos(u64::MAX / 2)));
+        assert!(bucket.take(10, rate, Time::from_nanos(u64::MAX / 2)));
     }
 }

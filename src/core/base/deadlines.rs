@@ -26,7 +26,7 @@ impl<T: Ord> Default for Deadlines<T> {
 }
 
 impl<T: Ord> Deadlines<T> {
-    /// Adds an entry. [`Deadlines::due`] returns `what` when `time` has come.
+    /// Adds an entry. [`Deadlines::due`] returns `value` when `time` has come.
     ///
     /// ```
     /// use herd_mio::core::base::{clock::Time, deadlines::Deadlines};
@@ -38,8 +38,8 @@ impl<T: Ord> Deadlines<T> {
     /// assert_eq!(deadlines.due(Time::from_nanos(15)), Some("sooner"));
     /// assert_eq!(deadlines.due(Time::from_nanos(15)), None);
     /// ```
-    pub fn call_at(&mut self, time: Time, what: T) {
-        self.heap.push(Reverse((time, what)));
+    pub fn call_at(&mut self, time: Time, value: T) {
+        self.heap.push(Reverse((time, value)));
     }
 
     /// Returns the time of the earliest entry.
@@ -53,6 +53,6 @@ impl<T: Ord> Deadlines<T> {
         if self.next()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, what))| what)
+        self.heap.pop().map(|Reverse((_, value))| value)
     }
 }

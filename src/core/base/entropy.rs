@@ -23,7 +23,7 @@ impl Entropy {
     }
 
     /// Returns the next 16 bytes of the stream.
-    pub fn bytes(&mut self) -> [u8; 16] {
+    pub fn next_bytes(&mut self) -> [u8; 16] {
         self.counter += 1;
         let tag = hmac::sign(&self.key, &self.counter.to_be_bytes());
         let mut bytes = [0; 16];
@@ -34,8 +34,8 @@ impl Entropy {
     }
 
     /// Returns a random number: the first 8 of the next 16 bytes of the stream.
-    pub fn number(&mut self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.bytes();
+    pub fn next_u64(&mut self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.next_bytes();
         u64::from_be_bytes([a, b, c, d, e, f, g, h])
     }
 }

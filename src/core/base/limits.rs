@@ -21,7 +21,7 @@ pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
 pub const TURN_BYTES: usize = 64 * 1024;
 
 /// The minimum of `limits.buffer_bytes`, unless it is 0.
-const LEAST_BUFFER_BYTES: u64 = 1 << 20;
+const MIN_BUFFER_BYTES: u64 = 1 << 20;
 
 /// One limit, as `--check` prints it.
 pub struct Limit {
@@ -236,9 +236,9 @@ impl Limits {
     pub fn check(&self) -> Result<(), String> {
         for limit in self.all() {
             if !limit.range.contains(&limit.value) {
-                let (least, most) = limit.range.into_inner();
+                let (min, max) = limit.range.into_inner();
                 return Err(format!(
-                    "limits.{} is {}, must be {least} to {most}",
+                    "limits.{} is {}, must be {min} to {max}",
                     limit.name, limit.value
                 ));
             }
@@ -252,9 +252,9 @@ impl Limits {
                 less.0, less.1, more.0, more.1
             ))
         };
-        if (1..LEAST_BUFFER_BYTES).contains(&self.buffer_bytes) {
+        if (1..MIN_BUFFER_BYTES).contains(&self.buffer_bytes) {
             return Err(format!(
-                "limits.buffer_bytes is {}, must be 0 or at least {LEAST_BUFFER_BYTES}",
+                "limits.buffer_bytes is {}, must be 0 or at least {MIN_BUFFER_BYTES}",
                 self.buffer_bytes
             ));
         }

@@ -23,10 +23,10 @@ pub enum NetworkError {
     /// The prefix length is larger than the number of bits in the address.
     Prefix {
         /// The number of bits in the address: 32 or 128.
-        most: u32,
+        max: u32,
     },
     /// The address has bits set after its prefix. The field is the network without these bits.
-    NotFirst(Network),
+    HostBitsSet(Network),
 }
 
 impl fmt::Display for NetworkError {
@@ -35,10 +35,10 @@ impl fmt::Display for NetworkError {
             NetworkError::Form => f.write_str(
                 "it must be an address or a network, such as 10.0.0.2, 10.0.0.0/8 or fd00::/8",
             ),
-            NetworkError::Prefix { most } => {
-                write!(f, "the length behind its slash must be 0 to {most}")
+            NetworkError::Prefix { max } => {
+                write!(f, "the length behind its slash must be 0 to {max}")
             }
-            NetworkError::NotFirst(network) => write!(
+            NetworkError::HostBitsSet(network) => write!(
                 f,
                 "it has bits set behind its prefix; write {network} for the network, or the address alone for one host"
             ),
@@ -76,7 +76,7 @@ impl Network {
 
     /// Whether the network contains every address of its family: `0.0.0.0/0` or `::/0`.
     #[must_use]
-    pub fn is_everything(&self) -> bool {
+    pub fn contains_every_address(&self) -> bool {
         self.prefix == 0
     }
 }
@@ -101,25 +101,25 @@ impl FromStr for Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| NetworkError::Form)?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let max = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
-            None => most,
+            None => max,
             Some(digits) if is_number(digits) => match digits.parse() {
-                Ok(prefix) if prefix <= most => prefix,
-                Ok(_) | Err(_) => return Err(NetworkError::Prefix { most }),
+                Ok(prefix) if prefix <= max => prefix,
+                Ok(_) | Err(_) => return Err(NetworkError::Prefix { max }),
             },
             Some(_) => return Err(NetworkError::Form),
         };
         // `::ffff:10.0.0.0/104` is the same network as `10.0.0.0/8`.
         let (address, prefix) = match address.to_canonical() {
-            v4 @ IpAddr::V4(_) if most == 128 && prefix >= 96 => (v4, prefix - 96),
+            v4 @ IpAddr::V4(_) if max == 128 && prefix >= 96 => (v4, prefix - 96),
             _ => (address, prefix),
         };
         let network = Network::of(address, prefix);
         if network.first == address {
             Ok(network)
         } else {
-            Err(NetworkError::NotFirst(network))
+            Err(NetworkError::HostBitsSet(network))
         }
     }
 }
@@ -130,8 +130,8 @@ fn is_number(digits: &str) -> bool {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let most = if self.first.is_ipv4() { 32 } else { 128 };
-        if self.prefix == most {
+        let max = if self.first.is_ipv4() { 32 } else { 128 };
+        if self.prefix == max {
             write!(f, "{}", self.first)
         } else {
             write!(f, "{}/{}", self.first, self.prefix)
@@ -159,8 +159,8 @@ impl Networks {
 
 impl fmt::Display for Networks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, network) in self.0.iter().enumerate() {
-            let comma = if place == 0 { "" } else { ", " };
+        for (index, network) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{network}")?;
         }
         Ok(())
@@ -219,19 +219,19 @@ mod tests {
         ] {
             assert_eq!(wrong(text), NetworkError::Form, "{text:?}");
         }
-        assert_eq!(wrong("10.0.0.0/33"), NetworkError::Prefix { most: 32 });
+        assert_eq!(wrong("10.0.0.0/33"), NetworkError::Prefix { max: 32 });
         assert_eq!(
             wrong("10.0.0.0/99999999999"),
-            NetworkError::Prefix { most: 32 }
+            NetworkError::Prefix { max: 32 }
         );
-        assert_eq!(wrong("::/129"), NetworkError::Prefix { most: 128 });
+        assert_eq!(wrong("::/129"), NetworkError::Prefix { max: 128 });
         assert_eq!(
             wrong("10.0.0.1/8"),
-            NetworkError::NotFirst(network("10.0.0.0/8"))
+            NetworkError::HostBitsSet(network("10.0.0.0/8"))
         );
         assert_eq!(
             wrong("::ffff:10.0.0.1/104"),
-            NetworkError::NotFirst(network("10.0.0.0/8"))
+            NetworkError::HostBitsSet(network("10.0.0.0/8"))
         );
     }
 

@@ -62,7 +62,7 @@ impl From<Secret> for Secrets {
 impl Secrets {
     /// Creates a pair of secrets. If both are equal, only one is kept.
     #[must_use]
-    pub fn two(primary: Secret, secondary: Secret) -> Secrets {
+    pub fn pair(primary: Secret, secondary: Secret) -> Secrets {
         let secondary = (secondary != primary).then_some(secondary);
         Secrets { primary, secondary }
     }
@@ -93,8 +93,8 @@ impl Secrets {
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {
             SecretsChange::Same
-        } else if old.accepted().any(|taken| *taken == self.primary)
-            && self.accepted().any(|taken| *taken == old.primary)
+        } else if old.accepted().any(|accepted| *accepted == self.primary)
+            && self.accepted().any(|accepted| *accepted == old.primary)
         {
             SecretsChange::Step
         } else {
@@ -217,7 +217,7 @@ pub struct OwnCertificate {
     pub file: String,
     /// The earliest time at which this certificate, or an intermediate certificate of its chain,
     /// expires.
-    pub ends: UnixTime,
+    pub not_after: UnixTime,
 }
 
 /// Whether a server that has TLS also allows links without TLS.
@@ -275,8 +275,8 @@ mod tests {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
         let steps = [
             secret("old").into(),
-            Secrets::two(secret("old"), secret("new")),
-            Secrets::two(secret("new"), secret("old")),
+            Secrets::pair(secret("old"), secret("new")),
+            Secrets::pair(secret("new"), secret("old")),
             Secrets::from(secret("new")),
         ];
         for (from, old) in steps.iter().enumerate() {
@@ -296,13 +296,13 @@ mod tests {
     #[test]
     fn debug_formats_mask_a_secret() {
         let secret = Secret::new(b"key".to_vec());
-        let held = (Some(secret.clone()), vec![secret.clone()], &secret);
+        let container = (Some(secret.clone()), vec![secret.clone()], &secret);
         for shown in [
             format!("{secret:?}"),
             format!("{secret:#?}"),
             format!("{secret:02x?}"),
-            format!("{held:?}"),
-            format!("{held:#X?}"),
+            format!("{container:?}"),
+            format!("{container:#X?}"),
         ] {
             assert!(shown.contains("(secret)"), "{shown}");
             for form in ["key", "107", "6b", "6B"] {

@@ -97,36 +97,36 @@ impl<T> Slots<T> {
     /// Adds the entry that `make` creates. `make` gets the id of the new entry.
     pub fn insert_with(&mut self, make: impl FnOnce(Id) -> T) -> Id {
         self.last_generation = self.last_generation.wrapping_add(1);
-        let place = self.slab.vacant_entry();
+        let entry = self.slab.vacant_entry();
         // The cast loses nothing: a table of 2³² entries would not fit in memory.
         let id = Id {
-            index: place.key() as u32,
+            index: entry.key() as u32,
             generation: self.last_generation,
         };
         match self.generations.get_mut(id.index()) {
             Some(generation) => *generation = id.generation,
             None => self.generations.push(id.generation), // a slab's new indices are consecutive
         }
-        place.insert(make(id));
+        entry.insert(make(id));
         id
     }
 
     /// Whether `id` has the last generation at its index. The entry itself may already be removed.
-    fn is_of(&self, id: Id) -> bool {
+    fn is_current(&self, id: Id) -> bool {
         self.generations.get(id.index()) == Some(&id.generation)
     }
 
     /// Returns the entry, or `None` if it was removed.
     #[must_use]
     pub fn get(&self, id: Id) -> Option<&T> {
-        self.slab.get(id.index()).filter(|_| self.is_of(id))
+        self.slab.get(id.index()).filter(|_| self.is_current(id))
     }
 
     /// Returns the entry, or `None` if it was removed.
     #[must_use]
     pub fn get_mut(&mut self, id: Id) -> Option<&mut T> {
-        let is_meant = self.is_of(id);
-        self.slab.get_mut(id.index()).filter(|_| is_meant)
+        let is_current = self.is_current(id);
+        self.slab.get_mut(id.index()).filter(|_| is_current)
     }
 
     /// Removes the entry and returns it. Returns `None` if it was removed before.

@@ -26,8 +26,8 @@ pub(crate) fn assert_transition<State, Cause>(
 
 /// Returns the drawing of a table: one line for each transition, without the `//! ` in front.
 #[cfg(test)]
-pub(crate) fn drawing<State: Debug, Cause: Debug>(table: &[(State, Cause, State)]) -> String {
-    let name = |it: &dyn Debug| format!("{it:?}");
+pub(crate) fn diagram<State: Debug, Cause: Debug>(table: &[(State, Cause, State)]) -> String {
+    let name = |value: &dyn Debug| format!("{value:?}");
     let width = |length: fn(&(String, String)) -> usize, names: &[(String, String)]| {
         names.iter().map(length).max().unwrap_or(0)
     };
@@ -47,12 +47,12 @@ pub(crate) fn drawing<State: Debug, Cause: Debug>(table: &[(State, Cause, State)
 
 /// Asserts that `source`, the source file of a machine, contains the drawing of its table.
 #[cfg(test)]
-pub(crate) fn assert_drawn<State: Debug, Cause: Debug>(
+pub(crate) fn assert_diagram<State: Debug, Cause: Debug>(
     source: &str,
     table: &[(State, Cause, State)],
 ) {
-    let drawing = drawing(table);
-    let lines: String = drawing
+    let diagram = diagram(table);
+    let lines: String = diagram
         .lines()
         .map(|line| format!("//! {line}\n"))
         .collect();
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn the_drawing_has_a_line_for_each_transition() {
         let expected = "  Off ─ Pressed ──► On\n  On  ─ Pressed ──► Off\n  On  ─ PowerCut ─► Off\n";
-        assert_eq!(drawing(&TRANSITIONS), expected);
+        assert_eq!(diagram(&TRANSITIONS), expected);
         assert_transition(&TRANSITIONS, TRANSITIONS[0]);
     }
 

@@ -1041,10 +1041,10 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::TRANSITIONS;
-    use crate::core::base::transitions::assert_drawn;
+    use crate::core::base::transitions::assert_diagram;
 
     #[test]
     fn the_module_docs_show_the_transitions() {
-        assert_drawn(include_str!("machine.rs"), &TRANSITIONS);
+        assert_diagram(include_str!("machine.rs"), &TRANSITIONS);
     }
 }

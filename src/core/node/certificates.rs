@@ -191,7 +191,7 @@ mod tests {
         let tls = TlsSettings {
             own: vec![OwnCertificate {
                 file: "own.pem".into(),
-                ends: unix(20 * 86_400),
+                not_after: unix(20 * 86_400),
             }],
             ..TlsSettings::default()
         };

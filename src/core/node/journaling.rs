@@ -92,7 +92,7 @@ impl Node {
         let heard_bytes = neighbours
             .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
-        let (one, other) = (self.entropy.bytes(), self.entropy.bytes());
+        let (one, other) = (self.entropy.next_bytes(), self.entropy.next_bytes());
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(&one);
         seed[16..].copy_from_slice(&other);

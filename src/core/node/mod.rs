@@ -299,7 +299,7 @@ impl Node {
         let mut records = Records::new(limits);
         records.know_servers(settings.herd.iter().map(String::as_str));
         let mut node = Node {
-            boot: BootId(entropy.number()),
+            boot: BootId(entropy.next_u64()),
             phase: Phase::Running,
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admissions::default(),

@@ -63,7 +63,7 @@ impl Node {
             return self.dial_later(neighbour, now);
         };
         self.herd.get_mut(neighbour).attempt_started(addresses);
-        let nonce = self.entropy.bytes();
+        let nonce = self.entropy.next_bytes();
         let session = |id| {
             Session::Link(Box::new(Link::dial(
                 id, neighbour, address, nonce, now.time,
@@ -74,7 +74,7 @@ impl Node {
     }
 
     fn dial_later(&mut self, neighbour: NeighbourId, now: Now) {
-        let random = self.entropy.number();
+        let random = self.entropy.next_u64();
         let entry = self.herd.get_mut(neighbour);
         let wait = entry.schedule_dial(random, now.time);
         debug!(
@@ -186,7 +186,7 @@ impl Node {
     /// data was rolled back to an older copy. Every link ends, so that each neighbour links again
     /// and learns the new life's id.
     pub(super) fn begin_life(&mut self, now: Now) {
-        self.boot = BootId(self.entropy.number());
+        self.boot = BootId(self.entropy.next_u64());
         let last_seq = self.records.last_seq();
         if let Some(journal) = &mut self.journal {
             journal.durability().begin_life(self.boot, last_seq);

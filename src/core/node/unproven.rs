@@ -45,7 +45,7 @@ impl Node {
                 }
             },
         };
-        let nonce = self.entropy.bytes();
+        let nonce = self.entropy.next_bytes();
         let session = |id| Session::Link(Box::new(Link::accept(id, address, nonce, now.time)));
         let id = self.admit(tls, session);
         self.unproven.add(id, grant, now.time);
@@ -64,7 +64,7 @@ impl Node {
             Some(_) => PeerState::Unproven,
         };
         let entropy = &mut self.entropy;
-        let random = || entropy.number();
+        let random = || entropy.next_u64();
         let limits = &self.settings.limits;
         let admitted = self
             .unproven

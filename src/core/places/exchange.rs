@@ -574,10 +574,10 @@ fn is_http_2(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::TRANSITIONS;
-    use crate::core::base::transitions::assert_drawn;
+    use crate::core::base::transitions::assert_diagram;
 
     #[test]
     fn the_module_docs_show_the_transitions() {
-        assert_drawn(include_str!("exchange.rs"), &TRANSITIONS);
+        assert_diagram(include_str!("exchange.rs"), &TRANSITIONS);
     }
 }

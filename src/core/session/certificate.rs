@@ -86,11 +86,11 @@ impl OwnCertificate {
     /// expires within two weeks after `at`.
     #[must_use]
     pub fn warning(&self, at: UnixTime) -> Option<String> {
-        let OwnCertificate { file, ends } = self;
-        let left = ends.as_secs().saturating_sub(at.as_secs());
+        let OwnCertificate { file, not_after } = self;
+        let left = not_after.as_secs().saturating_sub(at.as_secs());
         let advice = "put a new one in its place and send SIGHUP";
-        if ends.as_secs() < at.as_secs() {
-            let ended = Minute(*ends);
+        if not_after.as_secs() < at.as_secs() {
+            let ended = Minute(*not_after);
             return Some(format!(
                 "the certificate {file} ended on {ended}, and is refused: {advice}"
             ));
@@ -99,7 +99,7 @@ impl OwnCertificate {
         (left <= WARNING_PERIOD.as_secs()).then(|| {
             format!(
                 "the certificate {file} ends on {}, in {days} days: {advice}",
-                Minute(*ends)
+                Minute(*not_after)
             )
         })
     }
@@ -128,8 +128,11 @@ mod tests {
             }
             let key = KeyPair::generate().unwrap();
             let certificate = params.self_signed(&key).unwrap();
-            let ends = not_after(certificate.der()).unwrap();
-            assert_eq!(Minute(ends).to_string(), format!("{year}-12-31 00:00 UTC"));
+            let not_after = not_after(certificate.der()).unwrap();
+            assert_eq!(
+                Minute(not_after).to_string(),
+                format!("{year}-12-31 00:00 UTC")
+            );
             let begins = future_not_before(certificate.der(), at(0)).unwrap();
             assert_eq!(Minute(begins).to_string(), "2020-01-01 00:00 UTC");
             assert_eq!(future_not_before(certificate.der(), begins), None);
@@ -147,7 +150,7 @@ mod tests {
     fn a_certificate_is_warned_of_14_days_before_its_end() {
         let own = OwnCertificate {
             file: "own.pem".into(),
-            ends: at(100 * DAY),
+            not_after: at(100 * DAY),
         };
         assert_eq!(own.warning(at(86 * DAY - 1)), None);
         let told = |seconds| own.warning(at(seconds)).unwrap();

@@ -18,7 +18,7 @@
 
 use log::warn;
 
-use crate::core::base::bucket::{Bucket, Size};
+use crate::core::base::bucket::{Bucket, Rate};
 use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
@@ -68,16 +68,16 @@ pub struct LogShare {
     since: Option<Time>,
 }
 
-fn size_for_all(limits: &Limits) -> Size {
-    Size {
-        bytes: limits.log_faults_bytes,
+fn size_for_all(limits: &Limits) -> Rate {
+    Rate {
+        capacity: limits.log_faults_bytes,
         period: limits.log_faults_ms.to_duration(),
     }
 }
 
-fn size_for_one(limits: &Limits) -> Size {
-    Size {
-        bytes: limits.log_client_faults_bytes,
+fn size_for_one(limits: &Limits) -> Rate {
+    Rate {
+        capacity: limits.log_client_faults_bytes,
         period: limits.log_faults_ms.to_duration(),
     }
 }
@@ -130,7 +130,7 @@ impl LogShare {
         now: Time,
     ) -> bool {
         let (bytes, own) = (lines.bytes(), size_for_one(limits));
-        let fits = self.bucket.has(bytes, own, now)
+        let fits = self.bucket.contains(bytes, own, now)
             && budget.clients.take(bytes, size_for_all(limits), now);
         if fits {
             self.bucket.take(bytes, own, now);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use crate::core::base::bucket::{Bucket, Size};
+use crate::core::base::bucket::{Bucket, Rate};
 use crate::core::base::clock::Time;
 
 /// The maximum number of origins that have a bucket of their own at the same time.
@@ -50,11 +50,11 @@ fn masked(address: IpAddr, v4_prefix: u32, v6_prefix: u32) -> IpAddr {
 ///
 /// ```
 /// use std::time::Duration;
-/// use herd_mio::core::base::bucket::Size;
+/// use herd_mio::core::base::bucket::Rate;
 /// use herd_mio::core::base::clock::Time;
 /// use herd_mio::core::session::origins::OriginBuckets;
 ///
-/// let size = Size { bytes: 2, period: Duration::from_secs(10) };
+/// let size = Rate { capacity: 2, period: Duration::from_secs(10) };
 /// let (one, other) = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
 /// let mut buckets = OriginBuckets::default();
 /// let now = Time::from_nanos(0);
@@ -75,7 +75,7 @@ pub struct OriginBuckets {
 impl OriginBuckets {
     /// Takes `count` units out of the bucket of `origin`. Returns `false`, and takes nothing, if
     /// the bucket contains fewer units.
-    pub fn take(&mut self, origin: IpAddr, count: u64, size: Size, now: Time) -> bool {
+    pub fn take(&mut self, origin: IpAddr, count: u64, size: Rate, now: Time) -> bool {
         if let Some(bucket) = self.buckets.get_mut(&origin) {
             return bucket.take(count, size, now);
         }
@@ -95,21 +95,21 @@ impl OriginBuckets {
     }
 
     /// Puts `count` units back into the bucket of `origin`, up to the capacity of the bucket.
-    pub fn give_back(&mut self, origin: IpAddr, count: u64, size: Size) {
+    pub fn refund(&mut self, origin: IpAddr, count: u64, size: Rate) {
         let is_shared = self.buckets.len() >= MAX_ORIGINS;
         let shared = is_shared.then_some(&mut self.overflow);
         if let Some(bucket) = self.buckets.get_mut(&origin).or(shared) {
-            bucket.give_back(count, size);
+            bucket.refund(count, size);
         }
     }
 
     /// Returns the time until the bucket of `origin` contains `count` units. `None` if it does now.
     #[must_use]
-    pub fn wait(&self, origin: IpAddr, count: u64, size: Size, now: Time) -> Option<Duration> {
+    pub fn wait(&self, origin: IpAddr, count: u64, size: Rate, now: Time) -> Option<Duration> {
         let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.overflow);
         let bucket = self.buckets.get(&origin).or(shared)?;
-        let is_available = bucket.has(count, size, now);
-        (!is_available).then(|| bucket.has_at(count, size).since(now))
+        let is_available = bucket.contains(count, size, now);
+        (!is_available).then(|| bucket.available_at(count, size).since(now))
     }
 }
 
@@ -117,8 +117,8 @@ impl OriginBuckets {
 mod tests {
     use super::*;
 
-    const SIZE: Size = Size {
-        bytes: 1,
+    const SIZE: Rate = Rate {
+        capacity: 1,
         period: Duration::from_secs(16),
     };
 

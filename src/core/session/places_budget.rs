@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use log::warn;
 
-use crate::core::base::bucket::{Bucket, Size};
+use crate::core::base::bucket::{Bucket, Rate};
 use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::settings::PlacesQuota;
@@ -177,7 +177,7 @@ impl PlacesBudget {
     #[must_use]
     pub fn wait_for_second(&self, quota: &PlacesQuota, now: Time) -> Option<Time> {
         let size = second_size(quota)?;
-        (!self.second.has(1, size, now)).then(|| self.second.has_at(1, size))
+        (!self.second.contains(1, size, now)).then(|| self.second.available_at(1, size))
     }
 
     /// Takes one question out of the bucket for one second.
@@ -268,17 +268,17 @@ impl PlacesBudget {
     }
 }
 
-fn second_size(quota: &PlacesQuota) -> Option<Size> {
-    let size = Size {
-        bytes: quota.per_second,
+fn second_size(quota: &PlacesQuota) -> Option<Rate> {
+    let size = Rate {
+        capacity: quota.per_second,
         period: Duration::from_secs(1),
     };
     (quota.per_second > 0).then_some(size)
 }
 
 /// Returns the size of the bucket of `origin`. `None` if no share limits `origin`.
-fn share_size(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
-    let bytes = match quota.per_day_per_address {
+fn share_size(quota: &PlacesQuota, origin: IpAddr) -> Option<Rate> {
+    let capacity = match quota.per_day_per_address {
         Some(0) => return None,
         Some(max) => max,
         // Clients on the same machine are benchmarks and graders. Or they come through a proxy on
@@ -286,7 +286,10 @@ fn share_size(quota: &PlacesQuota, origin: IpAddr) -> Option<Size> {
         None if origin.to_canonical().is_loopback() => return None,
         None => quota.default_share(),
     };
-    Some(Size { bytes, period: DAY })
+    Some(Rate {
+        capacity,
+        period: DAY,
+    })
 }
 
 #[cfg(test)]

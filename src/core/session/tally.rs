@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use log::{info, warn};
 
-use crate::core::base::bucket::Size;
+use crate::core::base::bucket::Rate;
 use crate::core::base::clock::Time;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::buffer_budget::BufferBudget;
@@ -248,8 +248,8 @@ impl Tally {
         if !limits.holds_for("new_names_per_address", address) {
             return true;
         }
-        let size = Size {
-            bytes: limits.new_names_per_address,
+        let size = Rate {
+            capacity: limits.new_names_per_address,
             period: limits.new_names_ms.to_duration(),
         };
         let fits = self.new_names.take(origin(address), 1, size, now);

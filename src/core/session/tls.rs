@@ -920,11 +920,11 @@ impl TlsSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::base::transitions::assert_drawn;
+    use crate::core::base::transitions::assert_diagram;
 
     #[test]
     fn the_module_docs_show_the_transitions() {
-        assert_drawn(include_str!("tls.rs"), &TRANSITIONS);
+        assert_diagram(include_str!("tls.rs"), &TRANSITIONS);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::core::base::bucket::Size;
+use crate::core::base::bucket::Rate;
 use crate::core::base::clock::Time;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::Id;
@@ -227,7 +227,7 @@ impl UnprovenPeers {
         let peer = self.peers.swap_remove(index);
         if peer.kind == SlotKind::Shared && limits.holds_for("max_unproven_new", peer.address) {
             self.new_connections
-                .give_back(network(peer.address), 1, new_per_network(limits));
+                .refund(network(peer.address), 1, new_per_network(limits));
         }
     }
 
@@ -239,9 +239,9 @@ impl UnprovenPeers {
 }
 
 /// Returns the number of connections that may come from one network, and the period.
-fn new_per_network(limits: &Limits) -> Size {
-    Size {
-        bytes: limits.max_unproven_new,
+fn new_per_network(limits: &Limits) -> Rate {
+    Rate {
+        capacity: limits.max_unproven_new,
         period: limits.unproven_new_ms.to_duration(),
     }
 }

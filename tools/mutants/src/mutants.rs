@@ -984,7 +984,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client's mistakes are logged however many there are",
         file: "src/core/session/log_budget.rs",
-        from: "let fits = self.bucket.has(bytes, own, now)",
+        from: "let fits = self.bucket.contains(bytes, own, now)",
         to: "let fits = true",
         caught_by: behaviour("a_client_s_logged_faults_have_a_byte_limit"),
         missed: None,
@@ -1064,7 +1064,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a server starts with a certificate that has ended",
         file: "src/config/tls.rs",
-        from: "        if ends < now {",
+        from: "        if not_after < now {",
         to: "        if false {",
         caught_by: behaviour("an_expired_client_port_certificate_prevents_the_start"),
         missed: None,
@@ -1224,8 +1224,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an operator that proves its name counts as a stranger",
         file: "src/core/session/unproven.rs",
-        from: ".give_back(network(peer.address), 1, new_per_network(limits));",
-        to: ".give_back(network(peer.address), 0, new_per_network(limits));",
+        from: ".refund(network(peer.address), 1, new_per_network(limits));",
+        to: ".refund(network(peer.address), 0, new_per_network(limits));",
         caught_by: behaviour("connections_that_prove_a_name_are_not_rate_limited"),
         missed: None,
     },
@@ -1288,8 +1288,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a question goes to Places before a second has room for it",
         file: "src/core/session/places_budget.rs",
-        from: "(!self.second.has(1, size, now)).then(",
-        to: "(!self.second.has(0, size, now)).then(",
+        from: "(!self.second.contains(1, size, now)).then(",
+        to: "(!self.second.contains(0, size, now)).then(",
         caught_by: unit("a_places_call_waits_for_max_per_second"),
         missed: None,
     },

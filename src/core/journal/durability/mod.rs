@@ -286,7 +286,7 @@ impl Durability {
     }
 
     fn new_salt(&mut self) -> Salt {
-        Salt(self.salts.number())
+        Salt(self.salts.next_u64())
     }
 
     /// Adds an earlier life, which was read from the journal.
