@@ -495,7 +495,7 @@ impl Client {
     #[cold]
     fn log_too_long(&mut self, line: &[u8], context: &mut Context<'_>) {
         let line = shortened(line, &context.settings.limits);
-        if self.may_log(2, line.text_bytes(), context) {
+        if self.may_log(2, line.max_text_bytes(), context) {
             let who = self.who;
             warn!("{who}: closing: {}", CloseReason::LineTooLong);
             info!("{who} -> ? {line}");
@@ -543,7 +543,7 @@ impl Client {
     /// Logs a command that is invalid or refused, and answers with a copy of the line.
     fn refuse(&mut self, line: &[u8], context: &mut Context<'_>) {
         let shown = shortened(line, &context.settings.limits);
-        if self.may_log(2, shown.text_bytes(), context) {
+        if self.may_log(2, shown.max_text_bytes(), context) {
             info!("{} <- {shown}", self.who);
             info!("{} -> ? {shown}", self.who);
         }
@@ -603,7 +603,7 @@ impl Client {
     pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome, context: &mut Context<'_>) {
         let command = shortened(&asked.line, &context.settings.limits);
         let at_line = asked.at_line.trim_ascii_end();
-        if self.may_log(2, command.text_bytes().max(at_line.len()), context) {
+        if self.may_log(2, command.max_text_bytes().max(at_line.len()), context) {
             info!("{} <- {command}", self.who);
             self.log_answer(asked, outcome);
         }
@@ -727,7 +727,7 @@ impl Client {
         let count = context.tally.count_unfinished();
         let shown = shortened(line, &context.settings.limits);
         let line_ms = context.settings.limits.line_ms;
-        if !self.may_log(2, shown.text_bytes(), context) {
+        if !self.may_log(2, shown.max_text_bytes(), context) {
             return;
         }
         let who = self.who;

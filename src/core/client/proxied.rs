@@ -201,21 +201,21 @@ impl Proxied {
         if self.is_over {
             return Ok(None);
         }
-        let most = limits.proxy_header_bytes.to_count();
+        let max = limits.proxy_header_bytes.to_count();
         let held = self.input.len();
         let parsed = if held == 0 {
-            parse(data, most)
+            parse(data, max)
         } else {
-            // `most` bytes are always enough to decide whether the input begins with a header.
-            self.input.extend(&data[..data.len().min(most - held)]);
-            parse(self.input.as_slice(), most)
+            // `max` bytes are always enough to decide whether the input begins with a header.
+            self.input.extend(&data[..data.len().min(max - held)]);
+            parse(self.input.as_slice(), max)
         };
         match parsed {
             Parsed::Incomplete => {
                 if held == 0 {
                     self.input.extend(data);
                 }
-                debug_assert!(self.input.len() < most, "so many bytes are always enough");
+                debug_assert!(self.input.len() < max, "so many bytes are always enough");
                 Ok(None)
             }
             Parsed::Header(header) => Ok(Some((header, header.length - held))),
@@ -416,8 +416,8 @@ mod tests {
         let mut proxied = proxied();
         let begun = [&HEADERS[1][..14], &[0, 217]].concat();
         assert_eq!(proxied.take(&begun[..15], &limits), Ok(None));
-        let (bytes, most) = (233, 232);
-        let long = Refusal::Invalid(HeaderError::Long { bytes, most });
+        let (bytes, max) = (233, 232);
+        let long = Refusal::Invalid(HeaderError::Long { bytes, max });
         let flood = [&begun[15..], &[0; 65_536]].concat();
         assert_eq!(proxied.take(&flood, &limits), Err(long));
         assert!(proxied.input.len() <= 232);

@@ -16,7 +16,7 @@
 
 use std::ops::Range;
 
-use crate::core::wire::swar::each;
+use crate::core::wire::swar::repeat_byte;
 
 /// The character that ends the packed text. Its code is 15.
 const END: u8 = b'/';
@@ -198,9 +198,9 @@ fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
     // The space is the only character here whose lower five bits are zero. So for a space, adding
     // 127 does not set the top bit.
-    let others = (word & each(0x1f)) + each(0x7f);
-    let spaces = (!others & each(0x80)) >> 7;
-    let codes = (word & each(0x0f)) + spaces * 10;
+    let others = (word & repeat_byte(0x1f)) + repeat_byte(0x7f);
+    let spaces = (!others & repeat_byte(0x80)) >> 7;
+    let codes = (word & repeat_byte(0x0f)) + spaces * 10;
     let pairs = (codes << 4 | codes >> 8) & 0x00ff_00ff_00ff_00ff;
     let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
     ((fours | fours >> 16) as u32).to_le_bytes()
@@ -211,13 +211,13 @@ fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let word = u64::from(u32::from_le_bytes(packed));
     let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
     let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
-    let codes = pairs >> 4 & each(0x0f) | (pairs << 8) & each(0x0f);
+    let codes = pairs >> 4 & repeat_byte(0x0f) | (pairs << 8) & repeat_byte(0x0f);
     // A code of at least 10 is the lower half of a character 0x2X. A code below 10 is the lower
     // half of a digit, 0x3X. Only the space does not fit: its code is 10, not 0.
-    let signs = (codes + each(6)) & each(0x10);
-    let others = (codes ^ each(10)) + each(0x7f);
-    let spaces = (!others & each(0x80)) >> 7;
-    (codes + each(0x30) - signs - spaces * 10).to_le_bytes()
+    let signs = (codes + repeat_byte(6)) & repeat_byte(0x10);
+    let others = (codes ^ repeat_byte(10)) + repeat_byte(0x7f);
+    let spaces = (!others & repeat_byte(0x80)) >> 7;
+    (codes + repeat_byte(0x30) - signs - spaces * 10).to_le_bytes()
 }
 
 /// Unpacks numbers into `text`. The length of `text` is a multiple of eight, and at least twice the

@@ -9,9 +9,9 @@ use crate::core::wire::swar;
 /// ```
 /// use herd_mio::core::wire::coordinates::Coordinates;
 ///
-/// let place = Coordinates::parse(b"+34.068930-118.445127").unwrap();
-/// assert_eq!(place.latitude(), "34.068930");
-/// assert_eq!(place.longitude(), "-118.445127");
+/// let coordinates = Coordinates::parse(b"+34.068930-118.445127").unwrap();
+/// assert_eq!(coordinates.latitude(), "34.068930");
+/// assert_eq!(coordinates.longitude(), "-118.445127");
 /// assert!(Coordinates::parse(b"+3404.1-11826.7/").is_none()); // degrees and minutes: out of range
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ impl<'a> Coordinates<'a> {
     /// more digits. The latitude is within ±90, the longitude within ±180.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Coordinates<'a>> {
-        let (place, end) = Coordinates::read(text, 0)?;
-        (end == text.len()).then_some(place)
+        let (coordinates, end) = Coordinates::read(text, 0)?;
+        (end == text.len()).then_some(coordinates)
     }
 
     /// Parses the coordinates that begin at `start`. Also returns the offset after them.
@@ -105,13 +105,13 @@ fn end_of_digits(text: &[u8], start: usize) -> usize {
 /// Turns `+034.50` into `34.50`. JSON allows neither a plus sign nor leading zeros, and in a query
 /// string `+` means a space.
 fn plain(text: &[u8]) -> String {
-    let (sign, size) = text.split_at(1);
-    let leading_zeros = size.iter().take_while(|&&b| b == b'0').count();
-    let whole_digits = size.iter().take_while(|b| b.is_ascii_digit()).count();
-    let size = &size[leading_zeros.min(whole_digits - 1)..];
+    let (sign, magnitude) = text.split_at(1);
+    let leading_zeros = magnitude.iter().take_while(|&&b| b == b'0').count();
+    let whole_digits = magnitude.iter().take_while(|b| b.is_ascii_digit()).count();
+    let magnitude = &magnitude[leading_zeros.min(whole_digits - 1)..];
     let sign = if sign == b"-" { "-" } else { "" };
     // The text is a sign, digits and a point, so it is always ASCII.
-    format!("{sign}{}", String::from_utf8_lossy(size))
+    format!("{sign}{}", String::from_utf8_lossy(magnitude))
 }
 
 #[cfg(test)]
@@ -166,8 +166,8 @@ mod tests {
     #[test]
     fn coordinates_are_written_for_urls_and_json() {
         let plain = |text: &str| {
-            let place = Coordinates::parse(text.as_bytes()).unwrap();
-            (place.latitude(), place.longitude())
+            let coordinates = Coordinates::parse(text.as_bytes()).unwrap();
+            (coordinates.latitude(), coordinates.longitude())
         };
         assert_eq!(plain("+007.50-000.25"), ("7.50".into(), "-0.25".into()));
         assert_eq!(plain("+0-00"), ("0".into(), "-0".into()));
@@ -178,17 +178,17 @@ mod tests {
         #[test]
         fn every_valid_position_is_parsed(latitude in -90.0f64..=90.0, longitude in -180.0f64..=180.0, digits in 0usize..12) {
             let text = format!("{latitude:+.digits$}{longitude:+.digits$}");
-            let place = Coordinates::parse(text.as_bytes());
-            prop_assert!(place.is_some(), "{}", text);
-            let place = place.unwrap();
-            prop_assert!(serde_json::from_str::<f64>(&place.latitude()).is_ok(), "{}", place.latitude());
-            prop_assert!(serde_json::from_str::<f64>(&place.longitude()).is_ok(), "{}", place.longitude());
+            let coordinates = Coordinates::parse(text.as_bytes());
+            prop_assert!(coordinates.is_some(), "{}", text);
+            let coordinates = coordinates.unwrap();
+            prop_assert!(serde_json::from_str::<f64>(&coordinates.latitude()).is_ok(), "{}", coordinates.latitude());
+            prop_assert!(serde_json::from_str::<f64>(&coordinates.longitude()).is_ok(), "{}", coordinates.longitude());
         }
 
         #[test]
         fn any_bytes_are_parsed_within_range_or_rejected(text in proptest::collection::vec(any::<u8>(), 0..40)) {
-            if let Some(place) = Coordinates::parse(&text) {
-                let (latitude, longitude): (f64, f64) = (place.latitude().parse().unwrap(), place.longitude().parse().unwrap());
+            if let Some(coordinates) = Coordinates::parse(&text) {
+                let (latitude, longitude): (f64, f64) = (coordinates.latitude().parse().unwrap(), coordinates.longitude().parse().unwrap());
                 prop_assert!(latitude.abs() <= 90.0 && longitude.abs() <= 180.0);
             }
         }
@@ -196,11 +196,11 @@ mod tests {
         #[test]
         fn almost_valid_coordinates_are_accepted_by_value(text in "[+-][0-9]{1,4}(\\.[0-9]{0,3})?[+-][0-9]{1,4}(\\.[0-9]{0,3})?") {
             let split = 1 + text[1..].find(['+', '-']).unwrap();
-            let judge = |part: &str, limit: f64| {
+            let is_valid = |part: &str, limit: f64| {
                 let whole = part[1..].split('.').next().unwrap();
                 whole.len() <= 3 && !part.ends_with('.') && part.parse::<f64>().unwrap().abs() <= limit
             };
-            let good = judge(&text[..split], 90.0) && judge(&text[split..], 180.0);
+            let good = is_valid(&text[..split], 90.0) && is_valid(&text[split..], 180.0);
             prop_assert_eq!(Coordinates::parse(text.as_bytes()).is_some(), good);
         }
     }

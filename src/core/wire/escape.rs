@@ -27,11 +27,11 @@ impl fmt::Display for Escaped<'_> {
                 // Escape the whole character at `at`. This offset is a character boundary, because
                 // only plain ASCII is before it.
                 let width = rest[at..].chars().next().map_or(1, char::len_utf8);
-                hex(&rest.as_bytes()[at..at + width], f)?;
+                write_hex(&rest.as_bytes()[at..at + width], f)?;
                 rest = &rest[at + width..];
             }
             f.write_str(rest)?;
-            hex(chunk.invalid(), f)?;
+            write_hex(chunk.invalid(), f)?;
         }
         Ok(())
     }
@@ -53,10 +53,10 @@ pub struct Shortened<'a> {
 }
 
 impl<'a> Shortened<'a> {
-    /// Shows the first `most` bytes of `bytes`, and counts the rest.
+    /// Shows the first `max_bytes` bytes of `bytes`, and counts the rest.
     #[must_use]
-    pub fn new(bytes: &'a [u8], most: usize) -> Shortened<'a> {
-        let (shown, hidden) = bytes.split_at(bytes.len().min(most));
+    pub fn new(bytes: &'a [u8], max_bytes: usize) -> Shortened<'a> {
+        let (shown, hidden) = bytes.split_at(bytes.len().min(max_bytes));
         Shortened {
             shown,
             hidden: hidden.len(),
@@ -65,7 +65,7 @@ impl<'a> Shortened<'a> {
 
     /// Returns the maximum length of the shown text, in bytes.
     #[must_use]
-    pub fn text_bytes(self) -> usize {
+    pub fn max_text_bytes(self) -> usize {
         let escaped = |byte: &u8| if is_plain(*byte) { 1 } else { 4 };
         let tail = if self.hidden == 0 { 0 } else { 40 };
         self.shown.iter().map(escaped).sum::<usize>() + tail
@@ -86,7 +86,7 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'\\'
 }
 
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
 }
 

@@ -43,11 +43,11 @@ pub const fn is_space(byte: u8) -> bool {
 /// The result of [`is_space`] for each byte. A table look-up is faster than six comparisons.
 const SPACES: [bool; 256] = {
     let mut spaces = [false; 256];
-    let mut place = 0;
+    let mut index = 0;
     let all = b" \t\r\n\x0b\x0c";
-    while place < all.len() {
-        spaces[all[place] as usize] = true;
-        place += 1;
+    while index < all.len() {
+        spaces[all[index] as usize] = true;
+        index += 1;
     }
     spaces
 };

@@ -139,7 +139,7 @@ impl<'a> Whatsat<'a> {
 
 /// Whether these bytes can be the name of a client.
 #[must_use]
-pub fn is_client(name: &[u8]) -> bool {
+pub fn is_client_name(name: &[u8]) -> bool {
     !name.is_empty() && name.len() <= MAX_CLIENT_BYTES && end_of_field(name, 0) == name.len()
 }
 
@@ -169,14 +169,14 @@ impl Radius {
     /// not allowed.
     #[must_use]
     pub fn parse(kilometres: &[u8]) -> Option<Radius> {
-        let (whole, fraction) = match memchr::memchr(b'.', kilometres) {
+        let (parse_rest, fraction) = match memchr::memchr(b'.', kilometres) {
             Some(point) => (&kilometres[..point], &kilometres[point + 1..]),
             None => (kilometres, &b"0"[..]),
         };
         if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let mut nanometres = u64::from(whole_number(whole)?) * Self::KM_NM;
+        let mut nanometres = u64::from(whole_number(parse_rest)?) * Self::KM_NM;
         let mut unit = Self::KM_NM;
         for digit in fraction {
             if unit == 1 {
@@ -199,11 +199,11 @@ impl Radius {
     /// ```
     #[must_use]
     pub fn metres(self) -> String {
-        let (whole, fraction) = (self.0 / Self::METRE_NM, self.0 % Self::METRE_NM);
+        let (parse_rest, fraction) = (self.0 / Self::METRE_NM, self.0 % Self::METRE_NM);
         if fraction == 0 {
-            return whole.to_string();
+            return parse_rest.to_string();
         }
-        format!("{whole}.{fraction:09}")
+        format!("{parse_rest}.{fraction:09}")
             .trim_end_matches('0')
             .to_owned()
     }
@@ -275,7 +275,7 @@ impl<'a> AtHead<'a> {
     /// Parses the rest of the line.
     #[inline(always)] // see `parse`
     #[must_use]
-    pub fn whole(self) -> Option<At<'a>> {
+    pub fn parse_rest(self) -> Option<At<'a>> {
         let line = self.line;
         let (location, stamp, effective) = match Coordinates::read(line, self.location_offset) {
             Some((_, space)) => {
@@ -345,7 +345,7 @@ impl<'a> At<'a> {
     /// and nothing before or after.
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<At<'a>> {
-        AtHead::parse(line)?.whole()
+        AtHead::parse(line)?.parse_rest()
     }
 
     /// The range of the client's name in the line, in bytes.
@@ -507,13 +507,13 @@ mod tests {
     #[test]
     fn a_longest_client_fits_into_the_shortest_iamat() {
         let name = vec![b'x'; MAX_CLIENT_BYTES];
-        assert!(is_client(&name) && !is_client(&[&name[..], b"x"].concat()));
+        assert!(is_client_name(&name) && !is_client_name(&[&name[..], b"x"].concat()));
         assert_eq!(
             [b"IAMAT ", &name[..], b" +0+0 0"].concat().len(),
             LINE_BYTES
         );
         for bad in ["", " ", "a b", "a\tb", "a\r"] {
-            assert!(!is_client(bad.as_bytes()), "{bad:?}");
+            assert!(!is_client_name(bad.as_bytes()), "{bad:?}");
         }
     }
 
@@ -551,17 +551,17 @@ mod tests {
         /// The fast path and the general path give the same result. The white space decides which
         /// path is taken.
         #[test]
-        fn white_space_does_not_change_the_parsed_command(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", behind in "[ \r]{0,2}") {
+        fn white_space_does_not_change_the_parsed_command(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", suffix in "[ \r]{0,2}") {
             let plain = format!("IAMAT {client} {location} {time}");
-            let spaced = format!("IAMAT {client}{space}{location} {time}{behind}");
-            let words = |line: &'_ str| match Command::parse(line.as_bytes()) {
+            let spaced = format!("IAMAT {client}{space}{location} {time}{suffix}");
+            let parts = |line: &'_ str| match Command::parse(line.as_bytes()) {
                 Command::Iamat(iamat) => Some((iamat.client.to_vec(), iamat.location.to_vec(), iamat.time.to_vec(), iamat.stamp)),
                 _ => None,
             };
             let expected = Coordinates::parse(location.as_bytes()).and(PosixTime::parse(time.as_bytes()))
                 .map(|stamp| (client.clone().into_bytes(), location.clone().into_bytes(), time.clone().into_bytes(), stamp));
-            prop_assert_eq!(&words(&plain), &expected);
-            prop_assert_eq!(&words(&spaced), &expected);
+            prop_assert_eq!(&parts(&plain), &expected);
+            prop_assert_eq!(&parts(&spaced), &expected);
         }
 
         #[test]

@@ -56,7 +56,7 @@ impl PosixTime {
             return Some((PosixTime { seconds, attos: 0 }, point));
         }
         let (fraction, end) = number(text, point + 1)?;
-        let attos = fraction * TENS[MAX_DIGITS - (end - point - 1)];
+        let attos = fraction * POWERS_OF_TEN[MAX_DIGITS - (end - point - 1)];
         Some((PosixTime { seconds, attos }, end))
     }
 
@@ -108,14 +108,14 @@ impl PosixTime {
 }
 
 /// The powers of ten from 10⁰ to 10¹⁸.
-const TENS: [u64; MAX_DIGITS + 1] = {
-    let mut tens = [1; MAX_DIGITS + 1];
-    let mut place = 1;
-    while place < tens.len() {
-        tens[place] = 10 * tens[place - 1];
-        place += 1;
+const POWERS_OF_TEN: [u64; MAX_DIGITS + 1] = {
+    let mut powers = [1; MAX_DIGITS + 1];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = 10 * powers[exponent - 1];
+        exponent += 1;
     }
-    tens
+    powers
 };
 
 /// Parses the ASCII digits at `start` as a number. Also returns the offset after them. Returns
@@ -197,19 +197,19 @@ impl Skew {
     #[inline(always)] // see `AtHead::parse`
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Skew> {
-        let (&sign, size) = text.split_first()?;
+        let (&sign, magnitude) = text.split_first()?;
         let negative = match sign {
             b'+' => false,
             b'-' => true,
             _ => return None,
         };
-        let point = size.len().checked_sub(10)?;
-        let whole = &size[..point];
-        if size[point] != b'.' || (whole.len() > 1 && whole[0] == b'0') {
+        let point = magnitude.len().checked_sub(10)?;
+        let whole = &magnitude[..point];
+        if magnitude[point] != b'.' || (whole.len() > 1 && whole[0] == b'0') {
             return None;
         }
         let seconds = digits(whole)?;
-        let nanos = u32::try_from(digits(&size[point + 1..])?).ok()?;
+        let nanos = u32::try_from(digits(&magnitude[point + 1..])?).ok()?;
         if negative && (seconds, nanos) == (0, 0) {
             return None;
         }
@@ -238,7 +238,7 @@ impl Skew {
                 break u64::from_le_bytes(digits);
             }
         };
-        let leading_zeros = (first ^ swar::each(b'0')).trailing_zeros() as usize / 8;
+        let leading_zeros = (first ^ swar::repeat_byte(b'0')).trailing_zeros() as usize / 8;
         out.push(if self.negative { b'-' } else { b'+' });
         out.extend_from_slice(&text[start + leading_zeros.min(7)..]);
     }
@@ -454,8 +454,8 @@ mod tests {
             skew.write(&mut text);
             prop_assert_eq!(Skew::parse(&text), Some(skew));
             let as_nanos = |t: PosixTime| i128::from(t.seconds) * i128::from(NANOS) + i128::from(t.attos / ATTOS_PER_NANO);
-            let size = i128::from(skew.seconds) * i128::from(NANOS) + i128::from(skew.nanos);
-            prop_assert_eq!(as_nanos(receipt) - as_nanos(stamp), if skew.negative { -size } else { size });
+            let magnitude = i128::from(skew.seconds) * i128::from(NANOS) + i128::from(skew.nanos);
+            prop_assert_eq!(as_nanos(receipt) - as_nanos(stamp), if skew.negative { -magnitude } else { magnitude });
         }
 
         #[test]

@@ -81,7 +81,7 @@ pub enum HeaderError {
         /// The length of the header in bytes.
         bytes: usize,
         /// The limit in bytes.
-        most: usize,
+        max: usize,
     },
 }
 
@@ -111,18 +111,18 @@ impl fmt::Display for HeaderError {
                 f,
                 "its PROXY header leaves {bytes} bytes for the addresses, which need more"
             ),
-            HeaderError::Long { bytes, most } => write!(
+            HeaderError::Long { bytes, max } => write!(
                 f,
-                "its PROXY header has {bytes} bytes, more than limits.proxy_header_bytes ({most})"
+                "its PROXY header has {bytes} bytes, more than limits.proxy_header_bytes ({max})"
             ),
         }
     }
 }
 
-/// Parses a header at the start of a connection. `most` is the maximum length in bytes of a header
+/// Parses a header at the start of a connection. `max` is the maximum length in bytes of a header
 /// of version 2. It is at least [`LINE_BYTES`].
 ///
-/// If the result is not [`Parsed::Incomplete`], more bytes do not change it. With `most` bytes or
+/// If the result is not [`Parsed::Incomplete`], more bytes do not change it. With `max` bytes or
 /// more, the result is never [`Parsed::Incomplete`].
 ///
 /// ```
@@ -135,11 +135,11 @@ impl fmt::Display for HeaderError {
 /// # Ok::<(), std::net::AddrParseError>(())
 /// ```
 #[must_use]
-pub fn parse(bytes: &[u8], most: usize) -> Parsed {
-    let read = if begins(bytes, LINE) {
+pub fn parse(bytes: &[u8], max: usize) -> Parsed {
+    let read = if starts_like(bytes, LINE) {
         version_1(bytes)
-    } else if begins(bytes, SIGNATURE) {
-        version_2(bytes, most)
+    } else if starts_like(bytes, SIGNATURE) {
+        version_2(bytes, max)
     } else {
         Err(HeaderError::Absent)
     };
@@ -160,7 +160,7 @@ pub fn is_header(bytes: &[u8]) -> bool {
 /// Whether the bytes received so far can be the beginning of a header of either version.
 #[must_use]
 pub fn may_be_header(bytes: &[u8]) -> bool {
-    begins(bytes, LINE) || begins(bytes, SIGNATURE)
+    starts_like(bytes, LINE) || starts_like(bytes, SIGNATURE)
 }
 
 /// Whether a line that was split off as a command is in fact a part of a header. A header of
@@ -174,20 +174,20 @@ pub fn is_line(line: &[u8]) -> bool {
 /// newline in it. If so, more bytes are needed before the first line can be read as a message.
 #[must_use]
 pub fn may_be_signature(bytes: &[u8]) -> bool {
-    bytes.len() < SIGNATURE.len() && bytes.contains(&b'\n') && begins(bytes, SIGNATURE)
+    bytes.len() < SIGNATURE.len() && bytes.contains(&b'\n') && starts_like(bytes, SIGNATURE)
 }
 
 fn is_version_1(bytes: &[u8]) -> bool {
-    let is_known = |rest: &[u8]| {
+    let has_family = |rest: &[u8]| {
         [&b"TCP4 "[..], b"TCP6 ", b"UNKNOWN"]
             .iter()
             .any(|word| rest.starts_with(word))
     };
-    bytes.strip_prefix(LINE).is_some_and(is_known)
+    bytes.strip_prefix(LINE).is_some_and(has_family)
 }
 
 /// Whether `bytes` begin with `start`, or are themselves the beginning of `start`.
-fn begins(bytes: &[u8], start: &[u8]) -> bool {
+fn starts_like(bytes: &[u8], start: &[u8]) -> bool {
     let common = bytes.len().min(start.len());
     bytes[..common] == start[..common]
 }
@@ -249,7 +249,7 @@ enum Family {
     V6,
 }
 
-fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
+fn version_2(bytes: &[u8], max: usize) -> Result<Option<Header>, HeaderError> {
     // Each byte is checked as soon as it is there. An error does not wait for the rest of the
     // header.
     let Some(&version_and_command) = bytes.get(12) else {
@@ -280,11 +280,8 @@ fn version_2(bytes: &[u8], most: usize) -> Result<Option<Header>, HeaderError> {
         return Err(HeaderError::Short(following));
     }
     let length = FIXED_BYTES + following;
-    if length > most {
-        return Err(HeaderError::Long {
-            bytes: length,
-            most,
-        });
+    if length > max {
+        return Err(HeaderError::Long { bytes: length, max });
     }
     let Some(block) = bytes.get(FIXED_BYTES..length) else {
         return Ok(None);
@@ -333,7 +330,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    const MOST: usize = 536;
+    const MAX: usize = 536;
 
     fn header(source: Option<&str>, length: usize) -> Parsed {
         let source = source.map(|source| source.parse().unwrap());
@@ -387,9 +384,9 @@ mod tests {
             ("PROXY UNKNOWN any\nthing \r at all\r\n", None),
         ] {
             let whole = header(source, line.len());
-            assert_eq!(parse(line.as_bytes(), MOST), whole, "{line:?}");
+            assert_eq!(parse(line.as_bytes(), MAX), whole, "{line:?}");
             let more = format!("{line}IAMAT\r\n");
-            assert_eq!(parse(more.as_bytes(), MOST), whole, "{line:?}");
+            assert_eq!(parse(more.as_bytes(), MAX), whole, "{line:?}");
         }
     }
 
@@ -423,7 +420,7 @@ mod tests {
             "PROXY UNKNOWNS\r\n",
             "PROXY unknown\r\n",
         ] {
-            let parsed = parse(line.as_bytes(), MOST);
+            let parsed = parse(line.as_bytes(), MAX);
             let is_other = line.starts_with("PROXY\t");
             let error = if is_other {
                 HeaderError::Absent
@@ -435,10 +432,10 @@ mod tests {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE_BYTES - 15));
         assert_eq!(long.len(), LINE_BYTES + 1);
         let too_long = Parsed::Invalid(HeaderError::LongLine);
-        assert_eq!(parse(long.as_bytes(), MOST), too_long);
-        assert_eq!(parse(&long.as_bytes()[..LINE_BYTES], MOST), too_long);
+        assert_eq!(parse(long.as_bytes(), MAX), too_long);
+        assert_eq!(parse(&long.as_bytes()[..LINE_BYTES], MAX), too_long);
         assert_eq!(
-            parse(&long.as_bytes()[..LINE_BYTES - 1], MOST),
+            parse(&long.as_bytes()[..LINE_BYTES - 1], MAX),
             Parsed::Incomplete
         );
     }
@@ -474,12 +471,12 @@ mod tests {
             (binary(0x21, 0x22, &v6), None),
             (binary(0x21, 0x31, &[b'/'; 216]), None),
             (binary(0x21, 0x32, &[b'/'; 216]), None),
-            (binary(0x21, 0x31, &[b'/'; MOST - FIXED_BYTES]), None),
+            (binary(0x21, 0x31, &[b'/'; MAX - FIXED_BYTES]), None),
         ] {
             let whole = header(source, bytes.len());
-            assert_eq!(parse(&bytes, MOST), whole, "{}", bytes.escape_ascii());
+            assert_eq!(parse(&bytes, MAX), whole, "{}", bytes.escape_ascii());
             let more = [&bytes[..], b"IAMAT\n"].concat();
-            assert_eq!(parse(&more, MOST), whole, "{}", bytes.escape_ascii());
+            assert_eq!(parse(&more, MAX), whole, "{}", bytes.escape_ascii());
         }
     }
 
@@ -499,11 +496,11 @@ mod tests {
             (binary(0x21, 0x21, &V4_BLOCK), 15, HeaderError::Short(12)),
             (binary(0x21, 0x31, &[0; 215]), 15, HeaderError::Short(215)),
             (
-                binary(0x21, 0x11, &[0; MOST - FIXED_BYTES + 1]),
+                binary(0x21, 0x11, &[0; MAX - FIXED_BYTES + 1]),
                 15,
                 HeaderError::Long {
-                    bytes: MOST + 1,
-                    most: MOST,
+                    bytes: MAX + 1,
+                    max: MAX,
                 },
             ),
             (
@@ -511,13 +508,13 @@ mod tests {
                 15,
                 HeaderError::Long {
                     bytes: 65_551,
-                    most: MOST,
+                    max: MAX,
                 },
             ),
         ] {
-            assert_eq!(parse(&bytes[..at], MOST), Parsed::Incomplete);
-            assert_eq!(parse(&bytes[..=at], MOST), Parsed::Invalid(error));
-            assert_eq!(parse(&bytes, MOST), Parsed::Invalid(error));
+            assert_eq!(parse(&bytes[..at], MAX), Parsed::Incomplete);
+            assert_eq!(parse(&bytes[..=at], MAX), Parsed::Invalid(error));
+            assert_eq!(parse(&bytes, MAX), Parsed::Invalid(error));
         }
     }
 
@@ -533,9 +530,9 @@ mod tests {
             (b"\r\n\r\nIAMAT", 4),
             (b"\r\n\r\n\0\r\nQUIT\r", 11),
         ] {
-            assert_eq!(parse(&bytes[..at], MOST), Parsed::Incomplete);
+            assert_eq!(parse(&bytes[..at], MAX), Parsed::Incomplete);
             assert_eq!(
-                parse(&bytes[..=at], MOST),
+                parse(&bytes[..=at], MAX),
                 Parsed::Invalid(HeaderError::Absent),
                 "{}",
                 bytes.escape_ascii()
@@ -567,9 +564,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_in_any_pieces_gives_the_same_result(bytes in bytes()) {
-            let whole = parse(&bytes, MOST);
+            let whole = parse(&bytes, MAX);
             let first = (0..=bytes.len())
-                .map(|end| (end, parse(&bytes[..end], MOST)))
+                .map(|end| (end, parse(&bytes[..end], MAX)))
                 .find(|(_, parsed)| *parsed != Parsed::Incomplete);
             match first {
                 None => prop_assert_eq!(whole, Parsed::Incomplete),
@@ -580,7 +577,7 @@ mod tests {
                     }
                 }
             }
-            prop_assert!(bytes.len() < MOST || whole != Parsed::Incomplete);
+            prop_assert!(bytes.len() < MAX || whole != Parsed::Incomplete);
         }
 
         #[test]
@@ -592,9 +589,9 @@ mod tests {
             let line = format!(
                 "PROXY {family} {} {destination} {} {port}\r\n", source.ip(), source.port()
             );
-            let meant = Some(SocketAddr::new(source.ip().to_canonical(), source.port()));
+            let expected = Some(SocketAddr::new(source.ip().to_canonical(), source.port()));
             let length = line.len();
-            prop_assert_eq!(parse(line.as_bytes(), MOST), Parsed::Header(Header { source: meant, length }));
+            prop_assert_eq!(parse(line.as_bytes(), MAX), Parsed::Header(Header { source: expected, length }));
             let octets = |ip: IpAddr| match ip {
                 IpAddr::V4(v4) => v4.octets().to_vec(),
                 IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -603,7 +600,7 @@ mod tests {
             let block = [octets(source.ip()), octets(destination), ports, tlvs].concat();
             let bytes = binary(0x21, if source.is_ipv4() { 0x11 } else { 0x21 }, &block);
             let length = bytes.len();
-            prop_assert_eq!(parse(&bytes, MOST), Parsed::Header(Header { source: meant, length }));
+            prop_assert_eq!(parse(&bytes, MAX), Parsed::Header(Header { source: expected, length }));
         }
     }
 }

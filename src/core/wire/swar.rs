@@ -10,7 +10,7 @@
 //! takes 659 with these functions, and 982 with plain loops.
 
 /// Returns the word in which each byte is `byte`.
-pub const fn each(byte: u8) -> u64 {
+pub const fn repeat_byte(byte: u8) -> u64 {
     u64::MAX / 255 * byte as u64
 }
 
@@ -56,16 +56,16 @@ pub const fn first_marked(marks: u64) -> usize {
 #[inline]
 #[must_use]
 pub const fn mark_blanks(word: u64) -> u64 {
-    word.wrapping_sub(each(b' ' + 1)) & !word & each(0x80)
+    word.wrapping_sub(repeat_byte(b' ' + 1)) & !word & repeat_byte(0x80)
 }
 
 /// Marks each byte that is not an ASCII digit: sets bits in the upper half of the byte. The first
 /// mark is always right. After the first mark, other bytes can be marked by mistake.
 #[inline]
 const fn mark_other_than_digits(word: u64) -> u64 {
-    let digits = word ^ each(b'0');
+    let digits = word ^ repeat_byte(b'0');
     // A digit is now 0 to 9. Its upper half is zero, and stays zero when six is added.
-    (digits | digits.wrapping_add(each(6))) & each(0xf0)
+    (digits | digits.wrapping_add(repeat_byte(6))) & repeat_byte(0xf0)
 }
 
 /// Returns the number of ASCII digits at the start of the word: 0–8.
@@ -75,12 +75,12 @@ pub const fn leading_digits(word: u64) -> usize {
     first_marked(mark_other_than_digits(word))
 }
 
-/// Returns the value of the ASCII digit at `at`. Returns `None` if that byte is not a digit, or
+/// Returns the value of the ASCII digit at `offset`. Returns `None` if that byte is not a digit, or
 /// after the end.
 #[inline]
 #[must_use]
-pub fn digit_at(text: &[u8], at: usize) -> Option<u64> {
-    let digit = text.get(at)?.wrapping_sub(b'0');
+pub fn digit_at(text: &[u8], offset: usize) -> Option<u64> {
+    let digit = text.get(offset)?.wrapping_sub(b'0');
     (digit <= 9).then_some(u64::from(digit))
 }
 
@@ -96,10 +96,10 @@ pub fn eight_digits_at(text: &[u8], start: usize) -> Option<u64> {
     if mark_other_than_digits(word) != 0 {
         return None;
     }
-    let digits = word ^ each(b'0');
+    let digits = word ^ repeat_byte(b'0');
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
-    Some(fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff)
+    let quads = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some(quads.wrapping_mul(10_000).wrapping_add(quads >> 32) & 0xffff_ffff)
 }
 
 /// Returns a number below 10⁸ as eight ASCII digits: the reverse of [`eight_digits_at`].
@@ -109,12 +109,12 @@ pub const fn digits_of(number: u32) -> [u8; 8] {
     let number = number as u64;
     // Multiplications and shifts replace divisions. 10,486 / 2²⁰ replaces 1 / 100, and 103 / 2¹⁰
     // replaces 1 / 10. For numbers of this size, the results are the same.
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
-    let hundreds = (fours * 10_486) >> 20 & 0x0000_007f_0000_007f;
-    let pairs = (fours - 100 * hundreds) << 16 | hundreds;
+    let quads = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = (quads * 10_486) >> 20 & 0x0000_007f_0000_007f;
+    let pairs = (quads - 100 * hundreds) << 16 | hundreds;
     let tens = (pairs * 103) >> 10 & 0x000f_000f_000f_000f;
     let digits = (pairs - 10 * tens) << 8 | tens;
-    (digits | each(b'0')).to_le_bytes()
+    (digits | repeat_byte(b'0')).to_le_bytes()
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     /// The same functions, one byte at a time.
     mod plain {
         pub(super) fn word_at(text: &[u8], start: usize) -> [u8; 8] {
-            std::array::from_fn(|place| text.get(start + place).copied().unwrap_or(0))
+            std::array::from_fn(|index| text.get(start + index).copied().unwrap_or(0))
         }
 
         pub(super) fn first_blank(word: [u8; 8]) -> usize {
@@ -166,14 +166,14 @@ mod tests {
 
     #[test]
     fn only_ascii_digits_count_as_digits() {
-        for place in 0..8 {
+        for index in 0..8 {
             for byte in 0..=255 {
                 let mut text = *b"12345678";
-                text[place] = byte;
+                text[index] = byte;
                 assert_eq!(
                     leading_digits(u64::from_le_bytes(text)),
                     plain::leading_digits(text),
-                    "{byte} at {place}"
+                    "{byte} at {index}"
                 );
                 assert_eq!(eight_digits_at(&text, 0), plain::eight_digits_at(&text, 0));
             }

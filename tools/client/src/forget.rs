@@ -9,7 +9,7 @@ use clap::Parser;
 use herd_client::standing::Forgotten;
 use herd_mio::config::Member;
 use herd_mio::core::wire::escape::Escaped;
-use herd_mio::core::wire::message::{MAX_CLIENT_BYTES, is_client};
+use herd_mio::core::wire::message::{MAX_CLIENT_BYTES, is_client_name};
 use herd_testkit::failure::Failure;
 use herd_testkit::output;
 
@@ -61,7 +61,7 @@ pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let client = cli.client.into_vec();
     let shown = Escaped(&client).to_string();
-    if !is_client(&client) {
+    if !is_client_name(&client) {
         return Err(Failure::Usage(format!(
             "{shown:?} cannot be the name of a client: it has white space, no byte, or more than {MAX_CLIENT_BYTES}"
         )));

@@ -188,7 +188,7 @@ impl Link {
         if context.records.is_kept(lookup, epoch, line) {
             return Ok(()); // another neighbour sent it first
         }
-        let at = head.whole().ok_or_else(invalid)?;
+        let at = head.parse_rest().ok_or_else(invalid)?;
         let room = context.room();
         match context.records.merge_at(lookup, line, &at, epoch, origin) {
             Merge::Accepted => {

@@ -9,7 +9,7 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::LinkError;
 use crate::core::table::records::{Forgetting, Merge};
 use crate::core::wire::escape::Escaped;
-use crate::core::wire::message::is_client;
+use crate::core::wire::message::is_client_name;
 use crate::core::wire::posix_time::PosixTime;
 
 impl Link {
@@ -21,7 +21,7 @@ impl Link {
         client: &[u8],
         context: &mut Context<'_>,
     ) -> Result<(), LinkError> {
-        if !is_client(client) {
+        if !is_client_name(client) {
             return Err(LinkError::NoClientName);
         }
         if context.room() != Room::Enough {
