@@ -35,7 +35,7 @@ impl WorstCase {
         let mut parts = vec![
             Part {
                 name: "table",
-                bytes: Records::most_bytes(limits),
+                bytes: Records::max_memory_bytes(limits),
                 how: "max_record_bytes, and what is kept beside each of max_records".into(),
                 limits: "limits.max_record_bytes and limits.max_records",
             },

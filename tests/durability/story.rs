@@ -318,7 +318,7 @@ impl Story {
         let after = self.neighbour.sent;
         let reader = life.records.open_reader(after);
         let mut out = Vec::new();
-        let no_one = Origin::NONE.next();
+        let no_one = Origin::LOCAL.next();
         life.records
             .read(reader, no_one, released, usize::MAX, &mut out);
         let position = life.records.position(reader).max(after);
@@ -611,7 +611,7 @@ impl Life {
     /// Offers a record to the table, and returns whether the table accepted it.
     fn take(&mut self, line: &[u8]) -> Outcome<bool> {
         let at = At::parse(line).ok_or("no AT line")?;
-        match self.records.merge(line, &at, Origin::NONE) {
+        match self.records.merge(line, &at, Origin::LOCAL) {
             Merge::Accepted => {
                 self.accepted += Entry::record_bytes(line.len()) as u64;
                 Ok(true)

@@ -130,7 +130,7 @@ impl Node {
                     Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
                         // The sequence number stays used, because neighbours may have received the
                         // change.
-                        self.records.restore_place(seq);
+                        self.records.skip_seq(seq);
                         warn!(
                             "journal: change {seq} is no record that this version understands; it was left out"
                         );
@@ -152,7 +152,7 @@ impl Node {
                 // A compaction does not copy expired records. So the last changes up to `position`
                 // may be missing from the journal. Their numbers must stay used. Otherwise the
                 // neighbour's position would look like a rollback of this server's data.
-                self.records.restore_place(position);
+                self.records.skip_seq(position);
                 self.herd.restore_synced(neighbour, position);
             }
         }

@@ -297,7 +297,7 @@ impl Node {
         let neighbours = std::mem::take(&mut settings.neighbours);
         let limits = &settings.limits;
         let mut records = Records::new(limits);
-        records.know_servers(settings.herd.iter().map(String::as_str));
+        records.add_server_names(settings.herd.iter().map(String::as_str));
         let mut node = Node {
             boot: BootId(entropy.next_u64()),
             phase: Phase::Running,

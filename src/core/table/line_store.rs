@@ -23,7 +23,7 @@ use crate::core::wire::swar::word_at;
 pub trait LineStore {
     /// Stores the name of a server of the herd. After this, [`add`](LineStore::add) and
     /// [`replace`](LineStore::replace) never fail because of this name.
-    fn know_server(&mut self, name: &[u8]);
+    fn add_server_name(&mut self, name: &[u8]);
 
     /// Stores the first line of a client, and returns the number of the line. `at` is the parsed
     /// line. Returns `None` if all line numbers are in use, or if the server's name in the line is
@@ -61,11 +61,11 @@ pub trait LineStore {
     /// Whether the stored line is certainly equal to `line`. This check is cheap: it does not
     /// unpack a packed line, but returns `false`, even if the lines are equal.
     #[must_use]
-    fn is_surely(&self, number: u32, line: &[u8]) -> bool;
+    fn certainly_equals(&self, number: u32, line: &[u8]) -> bool;
 
     /// Returns the stored line, not packed, with its hash and its rank.
     #[must_use]
-    fn look_at(&mut self, number: u32) -> LineRef<'_>;
+    fn unpack(&mut self, number: u32) -> LineRef<'_>;
 }
 
 /// The origin of a record: one life of one neighbour, or any client of this server.
@@ -78,7 +78,7 @@ pub struct Origin(u32);
 
 impl Origin {
     /// The origin of records from this server's own clients.
-    pub const NONE: Origin = Origin(0);
+    pub const LOCAL: Origin = Origin(0);
 
     /// Returns the next origin. The caller uses a new origin for each life of each neighbour.
     #[must_use]
@@ -120,7 +120,7 @@ impl LineRef<'_> {
     /// `latest`. `latest` is the latest effective time that a server with a right clock can give
     /// now.
     #[must_use]
-    pub fn is_set_aside_by(&self, at: &At<'_>, latest: PosixTime) -> bool {
+    pub fn wins_only_by_clock_error(&self, at: &At<'_>, latest: PosixTime) -> bool {
         self.rank
             .is_none_or(|(effective, stamp)| stamp < at.stamp || effective > latest)
     }

@@ -16,7 +16,7 @@ pub struct NaiveStore {
 }
 
 impl LineStore for NaiveStore {
-    fn know_server(&mut self, _name: &[u8]) {}
+    fn add_server_name(&mut self, _name: &[u8]) {}
 
     fn add(&mut self, line: &[u8], _at: &At<'_>, origin: Origin) -> Option<u32> {
         if let Some(number) = self.free.pop() {
@@ -60,11 +60,11 @@ impl LineStore for NaiveStore {
         out.extend_from_slice(&self.lines[number as usize]);
     }
 
-    fn is_surely(&self, number: u32, line: &[u8]) -> bool {
+    fn certainly_equals(&self, number: u32, line: &[u8]) -> bool {
         *self.lines[number as usize] == *line
     }
 
-    fn look_at(&mut self, number: u32) -> LineRef<'_> {
+    fn unpack(&mut self, number: u32) -> LineRef<'_> {
         let line = &self.lines[number as usize];
         LineRef {
             line,

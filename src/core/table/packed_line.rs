@@ -21,13 +21,13 @@ use crate::core::wire::swar::repeat_byte;
 /// The character that ends the packed text. Its code is 15.
 const END: u8 = b'/';
 /// A byte with two codes of [`END`].
-const ENDS: u8 = 0xff;
+const TWO_ENDS: u8 = 0xff;
 /// If a client's name has at least this many bytes, the length byte is 255, and two more bytes
 /// contain the length.
 const LONG_NAME: u8 = 255;
 /// If the packed numbers of a line have at most this many bytes, they are unpacked on the stack.
 /// The numbers of nearly all lines are that short.
-const SHORT_NUMBERS: usize = 64;
+const MAX_STACK_BYTES: usize = 64;
 
 /// A packed line, borrowed from its store.
 #[derive(Clone, Copy)]
@@ -44,21 +44,21 @@ pub struct ServerNames(Vec<Box<[u8]>>);
 
 impl ServerNames {
     /// Stores a name, even if `MAX_NAMES` names are stored already.
-    pub fn know(&mut self, name: &[u8]) {
-        if !self.0.iter().any(|known| **known == *name) {
+    pub fn add(&mut self, name: &[u8]) {
+        if !self.0.iter().any(|found| **found == *name) {
             self.0.push(name.into());
         }
     }
 
     /// Returns the number of a name. A new name is stored first. Returns `None` if the name is new
     /// and at least `MAX_NAMES` names are stored.
-    pub fn number_of(&mut self, name: &[u8]) -> Option<u16> {
-        let known = self.0.iter().position(|known| **known == *name);
-        if known.is_none() && self.0.len() >= MAX_NAMES {
+    pub fn intern(&mut self, name: &[u8]) -> Option<u16> {
+        let found = self.0.iter().position(|found| **found == *name);
+        if found.is_none() && self.0.len() >= MAX_NAMES {
             return None;
         }
-        let number = u16::try_from(known.unwrap_or(self.0.len())).ok()?;
-        if known.is_none() {
+        let number = u16::try_from(found.unwrap_or(self.0.len())).ok()?;
+        if found.is_none() {
             self.0.push(name.into());
         }
         Some(number)
@@ -101,21 +101,21 @@ impl<'a> PackedLine<'a> {
     /// Unpacks the line and appends it to `out`, without an LF.
     pub fn write(self, servers: &ServerNames, out: &mut Vec<u8>) {
         let (client, rest) = self.split();
-        let Some((server, numbers)) = rest.split_first_chunk::<2>() else {
+        let Some((server, packed)) = rest.split_first_chunk::<2>() else {
             debug_assert!(false, "the server's number is always packed");
             return;
         };
         let server = servers.name(*server);
         let (mut short, mut long);
-        let text = if numbers.len() <= SHORT_NUMBERS {
-            short = [0; 2 * SHORT_NUMBERS];
+        let text = if packed.len() <= MAX_STACK_BYTES {
+            short = [0; 2 * MAX_STACK_BYTES];
             &mut short[..]
         } else {
-            long = vec![0; 2 * numbers.len().next_multiple_of(4)];
+            long = vec![0; 2 * packed.len().next_multiple_of(4)];
             &mut long[..]
         };
-        unpack(numbers, text);
-        let text = &text[..2 * numbers.len() - ends_of(numbers)];
+        unpack(packed, text);
+        let text = &text[..2 * packed.len() - count_end_codes(packed)];
         // In the line, the client's name comes after the skew.
         let skew = memchr::memchr(b' ', text).unwrap_or(text.len());
         out.reserve(b"AT ".len() + server.len() + 2 + client.len() + text.len());
@@ -153,7 +153,7 @@ impl<'a> PackedLine<'a> {
 
 /// Packs `line`, an `AT` line without its LF. Replaces the content of `bytes` with the packed line.
 /// `client` is the range of the client's name in `line`. Returns `None` if the server's name cannot
-/// be stored (see [`ServerNames::number_of`]).
+/// be stored (see [`ServerNames::intern`]).
 #[must_use]
 pub fn pack(
     line: &[u8],
@@ -161,12 +161,12 @@ pub fn pack(
     servers: &mut ServerNames,
     bytes: &mut Vec<u8>,
 ) -> Option<()> {
-    // `place_and_time` begins with a space.
-    let (before, place_and_time) = (&line[..client.start - 1], &line[client.end..]);
+    // `location_and_time` begins with a space.
+    let (before, location_and_time) = (&line[..client.start - 1], &line[client.end..]);
     let client = &line[client];
     let server_and_skew = &before[b"AT ".len()..];
     let (server, skew) = server_and_skew.split_at(memchr::memchr(b' ', server_and_skew)?);
-    let (server, skew) = (servers.number_of(server)?, &skew[1..]);
+    let (server, skew) = (servers.intern(server)?, &skew[1..]);
     bytes.clear();
     match u8::try_from(client.len()) {
         Ok(length) if length < LONG_NAME => bytes.push(length),
@@ -181,13 +181,13 @@ pub fn pack(
     // characters at a time, in place.
     let start = bytes.len();
     bytes.extend_from_slice(skew);
-    bytes.extend_from_slice(place_and_time);
+    bytes.extend_from_slice(location_and_time);
     let length = bytes.len() - start;
     bytes.resize(start + (length + 1).next_multiple_of(8), END);
     let (words, _) = bytes[start..].as_chunks_mut::<8>();
-    for place in 0..words.len() {
-        let four = pack_eight(words[place]);
-        words[place / 2][place % 2 * 4..][..4].copy_from_slice(&four);
+    for index in 0..words.len() {
+        let quad = pack_eight(words[index]);
+        words[index / 2][index % 2 * 4..][..4].copy_from_slice(&quad);
     }
     bytes.truncate(start + (length + 1).div_ceil(2));
     Some(())
@@ -198,50 +198,50 @@ fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
     // The space is the only character here whose lower five bits are zero. So for a space, adding
     // 127 does not set the top bit.
-    let others = (word & repeat_byte(0x1f)) + repeat_byte(0x7f);
-    let spaces = (!others & repeat_byte(0x80)) >> 7;
+    let nonzero = (word & repeat_byte(0x1f)) + repeat_byte(0x7f);
+    let spaces = (!nonzero & repeat_byte(0x80)) >> 7;
     let codes = (word & repeat_byte(0x0f)) + spaces * 10;
     let pairs = (codes << 4 | codes >> 8) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
-    ((fours | fours >> 16) as u32).to_le_bytes()
+    let quads = (pairs | pairs >> 8) & 0x0000_ffff_0000_ffff;
+    ((quads | quads >> 16) as u32).to_le_bytes()
 }
 
 /// Unpacks four bytes into eight characters.
 fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let word = u64::from(u32::from_le_bytes(packed));
-    let fours = (word | word << 16) & 0x0000_ffff_0000_ffff;
-    let pairs = (fours | fours << 8) & 0x00ff_00ff_00ff_00ff;
+    let quads = (word | word << 16) & 0x0000_ffff_0000_ffff;
+    let pairs = (quads | quads << 8) & 0x00ff_00ff_00ff_00ff;
     let codes = pairs >> 4 & repeat_byte(0x0f) | (pairs << 8) & repeat_byte(0x0f);
     // A code of at least 10 is the lower half of a character 0x2X. A code below 10 is the lower
     // half of a digit, 0x3X. Only the space does not fit: its code is 10, not 0.
-    let signs = (codes + repeat_byte(6)) & repeat_byte(0x10);
-    let others = (codes ^ repeat_byte(10)) + repeat_byte(0x7f);
-    let spaces = (!others & repeat_byte(0x80)) >> 7;
-    (codes + repeat_byte(0x30) - signs - spaces * 10).to_le_bytes()
+    let punctuation = (codes + repeat_byte(6)) & repeat_byte(0x10);
+    let nonzero = (codes ^ repeat_byte(10)) + repeat_byte(0x7f);
+    let spaces = (!nonzero & repeat_byte(0x80)) >> 7;
+    (codes + repeat_byte(0x30) - punctuation - spaces * 10).to_le_bytes()
 }
 
 /// Unpacks numbers into `text`. The length of `text` is a multiple of eight, and at least twice the
-/// length of `numbers`.
-fn unpack(numbers: &[u8], text: &mut [u8]) {
-    let (fours, rest) = numbers.as_chunks::<4>();
+/// length of `packed`.
+fn unpack(packed: &[u8], text: &mut [u8]) {
+    let (quads, rest) = packed.as_chunks::<4>();
     let (words, _) = text.as_chunks_mut::<8>();
-    for (word, &four) in words.iter_mut().zip(fours) {
-        *word = unpack_eight(four);
+    for (word, &quad) in words.iter_mut().zip(quads) {
+        *word = unpack_eight(quad);
     }
     if !rest.is_empty()
-        && let Some(word) = words.get_mut(fours.len())
+        && let Some(word) = words.get_mut(quads.len())
     {
-        let mut last = [ENDS; 4];
+        let mut last = [TWO_ENDS; 4];
         last[..rest.len()].copy_from_slice(rest);
         *word = unpack_eight(last);
     }
 }
 
 /// Returns the number of `END` codes in the last byte: 1 or 2, or 0 if there is no byte.
-fn ends_of(numbers: &[u8]) -> usize {
-    match numbers.last() {
+fn count_end_codes(packed: &[u8]) -> usize {
+    match packed.last() {
         None => 0,
-        Some(&ENDS) => 2,
+        Some(&TWO_ENDS) => 2,
         Some(_) => 1,
     }
 }
@@ -252,9 +252,9 @@ mod tests {
     use crate::core::wire::message::At;
     use proptest::prelude::*;
 
-    fn there_and_back(line: &[u8]) -> (Vec<u8>, usize) {
+    fn pack_and_unpack(line: &[u8]) -> (Vec<u8>, usize) {
         let mut servers = ServerNames::default();
-        servers.number_of(b"Somebody");
+        servers.intern(b"Somebody");
         let at = At::parse(line).unwrap_or_else(|| panic!("no AT line: {}", line.escape_ascii()));
         let mut bytes = Vec::new();
         pack(line, at.client_range(), &mut servers, &mut bytes).unwrap();
@@ -269,7 +269,7 @@ mod tests {
     fn a_typical_line_is_packed_to_60_percent() {
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
-        let (back, length) = there_and_back(line);
+        let (back, length) = pack_and_unpack(line);
         assert_eq!(back, line);
         assert!(
             length <= line.len() * 6 / 10,
@@ -283,7 +283,7 @@ mod tests {
         for length in [1, 2, 253, 254, 255, 256, 4000] {
             let line = format!("AT Riley +0.000000000 {} +1+2 3", "x".repeat(length));
             assert_eq!(
-                there_and_back(line.as_bytes()).0,
+                pack_and_unpack(line.as_bytes()).0,
                 line.as_bytes(),
                 "{length}"
             );
@@ -294,7 +294,7 @@ mod tests {
         #[test]
         fn a_line_survives_packing_byte_for_byte(server in "[!-~]{1,20}", client in "[^ \t\r\n\x0b\x0c]{1,300}", skew in "[+-][1-9][0-9]{0,8}\\.[0-9]{9}", latitude in "[+-][0-8]?[0-9](\\.[0-9]{1,20})?", longitude in "[+-][01]?[0-7]?[0-9](\\.[0-9]{1,20})?", time in "[1-9][0-9]{11,17}(\\.[0-9]{1,18})?") {
             let line = format!("AT {server} {skew} {client} {latitude}{longitude} {time}");
-            prop_assert_eq!(there_and_back(line.as_bytes()).0, line.as_bytes());
+            prop_assert_eq!(pack_and_unpack(line.as_bytes()).0, line.as_bytes());
         }
     }
 }

@@ -22,18 +22,18 @@ use crate::core::table::packed_line::{PackedLine, ServerNames, pack};
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
 
-/// The value of `Line::place` for a packed line.
+/// The value of `Line::slot` for a packed line.
 const PACKED: u32 = u32::MAX;
 
 /// When all places are taken, one of this many lines that could be unpacked gets a place.
-const KNOCKS: u32 = 8;
+const ATTEMPTS_FOR_SLOT: u32 = 8;
 
 /// One line, without its LF. There may be a million of these, so it is as small as possible.
 struct Line {
-    /// The unpacked line if `place` is an index, or the packed line if `place` is [`PACKED`].
+    /// The unpacked line if `slot` is an index, or the packed line if `slot` is [`PACKED`].
     bytes: Box<[u8]>,
     /// The index of this line in `PackedStore::unpacked`, or `PACKED`.
-    place: u32,
+    slot: u32,
     origin: Origin,
 }
 
@@ -77,13 +77,13 @@ pub struct PackedStore {
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
     /// The place whose line is packed next, when all places are taken.
-    next_place: usize,
+    next_evicted_slot: usize,
     /// The number of lines that could have been unpacked since all places are taken. Wraps around.
-    knocks: u32,
+    slot_attempts: u32,
     /// A buffer for an unpacked line.
-    unpacking: Vec<u8>,
+    unpack_buffer: Vec<u8>,
     /// A buffer for a packed line.
-    packing: Vec<u8>,
+    pack_buffer: Vec<u8>,
 }
 
 impl PackedStore {
@@ -101,45 +101,45 @@ impl PackedStore {
             servers: ServerNames::default(),
             unpacked: Vec::new(),
             max_unpacked: limits.unpacked_records.to_count().min(PACKED as usize),
-            next_place: 0,
-            knocks: 0,
-            unpacking: Vec::new(),
-            packing: Vec::new(),
+            next_evicted_slot: 0,
+            slot_attempts: 0,
+            unpack_buffer: Vec::new(),
+            pack_buffer: Vec::new(),
         }
     }
 
     /// Returns the line if it is not packed.
     fn unpacked(&self, number: u32) -> Option<&[u8]> {
         let line = &self.lines[number as usize];
-        (line.place != PACKED).then_some(&line.bytes)
+        (line.slot != PACKED).then_some(&line.bytes)
     }
 
     /// Returns a place for one more unpacked line. This is a new place, or the place of a line that
     /// this call packs. Returns `None` if the new line has to be packed instead.
-    fn make_room(&mut self) -> Option<u32> {
-        let taken = self.unpacked.len();
-        if taken < self.max_unpacked {
-            return u32::try_from(taken).ok();
+    fn allocate_slot(&mut self) -> Option<u32> {
+        let used = self.unpacked.len();
+        if used < self.max_unpacked {
+            return u32::try_from(used).ok();
         }
         // Clients that often move should keep their places, even if many other clients seldom move.
         // And most moves should not cause the packing of another line.
-        self.knocks = self.knocks.wrapping_add(1);
-        if !self.knocks.is_multiple_of(KNOCKS) {
+        self.slot_attempts = self.slot_attempts.wrapping_add(1);
+        if !self.slot_attempts.is_multiple_of(ATTEMPTS_FOR_SLOT) {
             return None;
         }
-        let place = self.next_place;
-        let leaving = self.unpacked.get(place)?;
-        let line = &mut self.lines[leaving.number as usize];
+        let slot = self.next_evicted_slot;
+        let evicted = self.unpacked.get(slot)?;
+        let line = &mut self.lines[evicted.number as usize];
         pack(
             &line.bytes,
-            leaving.client(),
+            evicted.client(),
             &mut self.servers,
-            &mut self.packing,
+            &mut self.pack_buffer,
         )?;
-        line.bytes = self.packing.as_slice().into();
-        line.place = PACKED;
-        self.next_place = (place + 1) % self.max_unpacked;
-        u32::try_from(place).ok()
+        line.bytes = self.pack_buffer.as_slice().into();
+        line.slot = PACKED;
+        self.next_evicted_slot = (slot + 1) % self.max_unpacked;
+        u32::try_from(slot).ok()
     }
 }
 
@@ -156,14 +156,14 @@ fn rank_of(skew: Option<&[u8]>, time: &[u8]) -> Option<Rank> {
 }
 
 impl LineStore for PackedStore {
-    fn know_server(&mut self, name: &[u8]) {
-        self.servers.know(name);
+    fn add_server_name(&mut self, name: &[u8]) {
+        self.servers.add(name);
     }
 
     fn client(&self, number: u32) -> &[u8] {
         let line = &self.lines[number as usize];
-        match self.unpacked.get(line.place as usize) {
-            Some(of) => &line.bytes[of.client()],
+        match self.unpacked.get(line.slot as usize) {
+            Some(entry) => &line.bytes[entry.client()],
             None => PackedLine::new(&line.bytes).client(),
         }
     }
@@ -172,7 +172,7 @@ impl LineStore for PackedStore {
         self.lines[number as usize].origin
     }
 
-    fn is_surely(&self, number: u32, line: &[u8]) -> bool {
+    fn certainly_equals(&self, number: u32, line: &[u8]) -> bool {
         self.unpacked(number) == Some(line)
     }
 
@@ -186,28 +186,28 @@ impl LineStore for PackedStore {
         }
     }
 
-    fn look_at(&mut self, number: u32) -> LineRef<'_> {
+    fn unpack(&mut self, number: u32) -> LineRef<'_> {
         let line = &self.lines[number as usize];
-        if let Some(of) = self.unpacked.get(line.place as usize) {
+        if let Some(entry) = self.unpacked.get(line.slot as usize) {
             return LineRef {
                 line: &line.bytes,
-                hash: of.hash,
-                rank: Some(of.rank),
+                hash: entry.hash,
+                rank: Some(entry.rank),
             };
         }
         let packed = PackedLine::new(&line.bytes);
-        self.unpacking.clear();
-        packed.write(&self.servers, &mut self.unpacking);
-        let (skew, time) = packed.skew_and_time(&self.servers, &self.unpacking);
-        let before_time = &self.unpacking[..self.unpacking.len() - time.len()];
+        self.unpack_buffer.clear();
+        packed.write(&self.servers, &mut self.unpack_buffer);
+        let (skew, time) = packed.skew_and_time(&self.servers, &self.unpack_buffer);
+        let before_time = &self.unpack_buffer[..self.unpack_buffer.len() - time.len()];
         let rank = if before_time.ends_with(b" - ") {
-            At::parse(&self.unpacking).map(|at| (at.effective, at.stamp))
+            At::parse(&self.unpack_buffer).map(|at| (at.effective, at.stamp))
         } else {
             rank_of(skew, time)
         };
         LineRef {
-            line: &self.unpacking,
-            hash: hash_of(&self.unpacking),
+            line: &self.unpack_buffer,
+            hash: hash_of(&self.unpack_buffer),
             rank,
         }
     }
@@ -221,11 +221,11 @@ impl LineStore for PackedStore {
             line,
             at.client_range(),
             &mut self.servers,
-            &mut self.packing,
+            &mut self.pack_buffer,
         )?;
         let line = Line {
-            bytes: self.packing.as_slice().into(),
-            place: PACKED,
+            bytes: self.pack_buffer.as_slice().into(),
+            slot: PACKED,
             origin,
         };
         match self.free.pop() {
@@ -238,12 +238,12 @@ impl LineStore for PackedStore {
     fn remove(&mut self, number: u32) {
         let line = &mut self.lines[number as usize];
         line.bytes = Box::default();
-        let place = std::mem::replace(&mut line.place, PACKED);
-        if place != PACKED {
-            self.unpacked.swap_remove(place as usize);
-            // `swap_remove` has moved the last entry to `place`.
-            if let Some(moved) = self.unpacked.get(place as usize) {
-                self.lines[moved.number as usize].place = place;
+        let slot = std::mem::replace(&mut line.slot, PACKED);
+        if slot != PACKED {
+            self.unpacked.swap_remove(slot as usize);
+            // `swap_remove` has moved the last entry to `slot`.
+            if let Some(moved) = self.unpacked.get(slot as usize) {
+                self.lines[moved.number as usize].slot = slot;
             }
         }
         self.free.push(number);
@@ -258,38 +258,38 @@ impl LineStore for PackedStore {
     ) -> Option<()> {
         // The server's name gets its number now, even if the line stays unpacked. So the line can
         // always be packed later.
-        self.servers.number_of(at.server)?;
+        self.servers.intern(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
-        let place = match self.lines[number as usize].place {
-            PACKED => self.make_room(),
-            own => Some(own),
+        let slot = match self.lines[number as usize].slot {
+            PACKED => self.allocate_slot(),
+            slot => Some(slot),
         };
-        let bytes = match place {
+        let bytes = match slot {
             None => {
                 pack(
                     line,
                     at.client_range(),
                     &mut self.servers,
-                    &mut self.packing,
+                    &mut self.pack_buffer,
                 )?;
-                &self.packing
+                &self.pack_buffer
             }
-            Some(place) => {
-                match self.unpacked.get_mut(place as usize) {
-                    Some(before) => *before = unpacked,
+            Some(slot) => {
+                match self.unpacked.get_mut(slot as usize) {
+                    Some(old) => *old = unpacked,
                     None => self.unpacked.push(unpacked),
                 }
                 line
             }
         };
-        let own = &mut self.lines[number as usize];
-        if own.bytes.len() == bytes.len() {
-            own.bytes.copy_from_slice(bytes);
+        let stored = &mut self.lines[number as usize];
+        if stored.bytes.len() == bytes.len() {
+            stored.bytes.copy_from_slice(bytes);
         } else {
-            own.bytes = bytes.into();
+            stored.bytes = bytes.into();
         }
-        own.place = place.unwrap_or(PACKED);
-        own.origin = origin;
+        stored.slot = slot.unwrap_or(PACKED);
+        stored.origin = origin;
         Some(())
     }
 }
@@ -300,7 +300,7 @@ mod tests {
     use crate::core::table::naive_store::NaiveStore;
     use proptest::prelude::*;
 
-    fn kept(unpacked_records: u64) -> PackedStore {
+    fn store(unpacked_records: u64) -> PackedStore {
         PackedStore::new(&Limits {
             unpacked_records,
             ..Limits::default()
@@ -312,24 +312,29 @@ mod tests {
         let first = b"AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503";
         let second = b"AT Riley +0.263873386 kiwi +34.068930-118.445128 1621464828.959498503";
         let at = |line| At::parse(line).unwrap();
-        let mut lines = kept(1);
+        let mut lines = store(1);
         for number in 0..2 {
-            assert_eq!(lines.add(first, &at(first), Origin::NONE), Some(number));
+            assert_eq!(lines.add(first, &at(first), Origin::LOCAL), Some(number));
             assert!(lines.lines[number as usize].bytes.len() < first.len() * 6 / 10);
         }
         let is_packed = |lines: &PackedStore, number: usize| {
             lines.lines[number].bytes.len() < first.len() * 6 / 10
         };
-        let mut move_on = |number| {
-            let moved = lines.replace(number, (second, hash_of(second)), &at(second), Origin::NONE);
+        let mut update = |number| {
+            let moved = lines.replace(
+                number,
+                (second, hash_of(second)),
+                &at(second),
+                Origin::LOCAL,
+            );
             assert_eq!(moved, Some(()));
             [0, 1].map(|number| is_packed(&lines, number))
         };
-        assert_eq!(move_on(0), [false, true]);
-        for _ in 1..KNOCKS {
-            assert_eq!(move_on(1), [false, true], "the only place is taken");
+        assert_eq!(update(0), [false, true]);
+        for _ in 1..ATTEMPTS_FOR_SLOT {
+            assert_eq!(update(1), [false, true], "the only place is taken");
         }
-        assert_eq!(move_on(1), [true, false], "it made room");
+        assert_eq!(update(1), [true, false], "it made room");
     }
 
     #[test]
@@ -340,14 +345,15 @@ mod tests {
         let line =
             b"AT Riley +0.263873386 client-0001234 +34.068930-118.445127 1621464827.959498503";
         let at = At::parse(line).unwrap();
-        let mut packed = kept(1);
-        packed.add(line, &at, Origin::NONE).unwrap();
-        let of = |packed: &PackedStore| size_of::<Line>() + allocated(packed.lines[0].bytes.len());
-        let silent = of(&packed);
+        let mut packed = store(1);
+        packed.add(line, &at, Origin::LOCAL).unwrap();
+        let size =
+            |packed: &PackedStore| size_of::<Line>() + allocated(packed.lines[0].bytes.len());
+        let silent = size(&packed);
         packed
-            .replace(0, (line, hash_of(line)), &at, Origin::NONE)
+            .replace(0, (line, hash_of(line)), &at, Origin::LOCAL)
             .unwrap();
-        let moving = of(&packed) + size_of::<Unpacked>();
+        let moving = size(&packed) + size_of::<Unpacked>();
         let naive = size_of::<Box<[u8]>>() + size_of::<Origin>() + allocated(line.len());
         assert_eq!((silent, moving, naive), (88, 168, 116));
     }
@@ -357,22 +363,22 @@ mod tests {
         /// operations and any number of unpacked lines.
         #[test]
         fn the_packed_store_equals_the_naive_store(unpacked in 0u64..4, removed in proptest::collection::vec(any::<u8>(), 60), steps in proptest::collection::vec((0u32..6, "[1-9][0-9]{0,12}(\\.[0-9]{1,18})?", -99i64..99, b'a'..=b'z', prop_oneof![1usize..9, 250usize..260], any::<bool>()), 1..60)) {
-            let mut packed = kept(unpacked);
+            let mut packed = store(unpacked);
             let mut naive = NaiveStore::default();
             let (mut count, mut free) = (0, Vec::new());
-            let mut origin = Origin::NONE;
-            for (is_removal, (number, stamp, skew, letter, length, is_known)) in removed.into_iter().map(|it| it < 64).zip(steps) {
+            let mut origin = Origin::LOCAL;
+            for (is_removal, (number, stamp, skew, letter, length, is_herd_server)) in removed.into_iter().map(|it| it < 64).zip(steps) {
                 origin = origin.next();
                 let number = number.min(count);
                 let server = String::from(char::from(letter)).repeat(length);
                 let client = "x".repeat([1, 254, 255, 300][number as usize % 4]);
-                let place = if letter < b'd' { "-" } else { "+1.5-2" };
-                let line = format!("AT {server} {skew:+}.000000001 {client}{number} {place} {stamp}");
+                let location = if letter < b'd' { "-" } else { "+1.5-2" };
+                let line = format!("AT {server} {skew:+}.000000001 {client}{number} {location} {stamp}");
                 let line = line.as_bytes();
                 let Some(at) = At::parse(line) else { continue };
-                if is_known {
-                    packed.know_server(at.server);
-                    naive.know_server(at.server);
+                if is_herd_server {
+                    packed.add_server_name(at.server);
+                    naive.add_server_name(at.server);
                 }
                 if is_removal && number < count && !free.contains(&number) {
                     packed.remove(number);
@@ -395,12 +401,12 @@ mod tests {
                     prop_assert_eq!(&line, &back);
                     prop_assert_eq!(packed.client(number), naive.client(number));
                     prop_assert_eq!(packed.origin(number), naive.origin(number));
-                    prop_assert_eq!(packed.look_at(number), naive.look_at(number));
-                    // `is_surely` may be false for an equal line, but it is never true for another
-                    // line.
-                    prop_assert!(!packed.is_surely(number, &line[1..]));
-                    prop_assert!(packed.is_surely(number, &line) == packed.unpacked(number).is_some());
-                    prop_assert!(naive.is_surely(number, &line) && !naive.is_surely(number, &line[1..]));
+                    prop_assert_eq!(packed.unpack(number), naive.unpack(number));
+                    // `certainly_equals` may be false for an equal line, but it is never true for
+                    // another line.
+                    prop_assert!(!packed.certainly_equals(number, &line[1..]));
+                    prop_assert!(packed.certainly_equals(number, &line) == packed.unpacked(number).is_some());
+                    prop_assert!(naive.certainly_equals(number, &line) && !naive.certainly_equals(number, &line[1..]));
                 }
                 prop_assert!(packed.unpacked.len() as u64 <= unpacked);
             }

@@ -79,7 +79,7 @@ const NONE: u32 = u32::MAX;
 
 /// A table counts as full if fewer than this many bytes remain of `limits.max_record_bytes`. Nearly
 /// all `AT` lines are longer.
-const LEAST_LINE_BYTES: usize = 64;
+const MIN_LINE_BYTES: usize = 64;
 
 /// The approximate number of bytes that the allocator uses for itself with each line.
 const ALLOCATION_BYTES: usize = 16;
@@ -110,7 +110,7 @@ pub enum Merge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgetting {
     /// Whether the client had a position that had not expired.
-    pub was_known: bool,
+    pub had_position: bool,
     /// The epoch of the tombstone.
     pub epoch: u32,
     /// The tombstone, without an LF.
@@ -121,7 +121,7 @@ pub struct Forgetting {
 
 /// The source of a record, and what the merge needs to know about that source.
 #[derive(Clone, Copy)]
-enum Claim {
+enum MergeSource {
     /// A record from a neighbour, or a tombstone that this server made. The record with the greater
     /// epoch wins. If the epochs are equal, the record with the newer line wins.
     Neighbour { epoch: u32, origin: Origin },
@@ -142,7 +142,7 @@ pub struct ReaderId(usize);
 #[derive(Clone, Copy)]
 pub struct Lookup {
     hash: u64,
-    known: Option<u32>,
+    index: Option<u32>,
 }
 
 struct Reader {
@@ -172,7 +172,7 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
 #[inline]
 fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bool {
     let is_before = |(effective, _)| effective < horizon;
-    horizon > NEVER && lines.look_at(index).rank.is_some_and(is_before)
+    horizon > NEVER && lines.unpack(index).rank.is_some_and(is_before)
 }
 
 /// Appends what precedes the line of a record whose epoch is not 0.
@@ -194,7 +194,7 @@ pub struct Records {
     /// The indices of the tombstones. There are few tombstones.
     tombstones: HashSet<u32>,
     /// A buffer for a line that is copied to a journal.
-    copying: Vec<u8>,
+    copy_buffer: Vec<u8>,
     max_records: usize,
     oldest: u32,
     newest: u32,
@@ -209,7 +209,7 @@ pub struct Records {
     /// expire.
     horizon: PosixTime,
     /// The index in `records` that [`Records::sweep`] checks next.
-    swept: u32,
+    next_to_sweep: u32,
 }
 
 impl Records {
@@ -223,7 +223,7 @@ impl Records {
             records: Vec::new(),
             epochs: HashMap::new(),
             tombstones: HashSet::new(),
-            copying: Vec::new(),
+            copy_buffer: Vec::new(),
             max_records: limits.max_records.to_count().min(NONE as usize),
             oldest: NONE,
             newest: NONE,
@@ -234,7 +234,7 @@ impl Records {
             max_line_bytes: limits.max_record_bytes.to_count(),
             digest: 0,
             horizon: NEVER,
-            swept: 0,
+            next_to_sweep: 0,
         }
     }
 
@@ -242,23 +242,23 @@ impl Records {
     /// lines, and for the fields of each record. A vector can have twice the capacity that it
     /// needs.
     #[must_use]
-    pub fn most_bytes(limits: &Limits) -> u64 {
-        let by_bytes = limits.max_record_bytes / LEAST_LINE_BYTES as u64;
+    pub fn max_memory_bytes(limits: &Limits) -> u64 {
+        let by_bytes = limits.max_record_bytes / MIN_LINE_BYTES as u64;
         let records = limits.max_records.min(by_bytes);
-        let beside = 2 * (size_of::<Record>() + PackedStore::LINE_BYTES + size_of::<u32>())
+        let overhead = 2 * (size_of::<Record>() + PackedStore::LINE_BYTES + size_of::<u32>())
             + ALLOCATION_BYTES;
         let unpacked = limits.unpacked_records.min(records);
         limits
             .max_record_bytes
-            .saturating_add(records.saturating_mul(beside as u64))
+            .saturating_add(records.saturating_mul(overhead as u64))
             .saturating_add(unpacked.saturating_mul(2 * PackedStore::UNPACKED_BYTES as u64))
     }
 
     /// Stores the names of the herd's servers. After this, no record from one of these servers is
     /// refused as [`Merge::UnknownServer`].
-    pub fn know_servers<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+    pub fn add_server_names<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         for name in names {
-            self.lines.know_server(name.as_bytes());
+            self.lines.add_server_name(name.as_bytes());
         }
     }
 
@@ -299,7 +299,7 @@ impl Records {
     /// Whether a record of a new client would be refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len() >= self.max_records || self.line_bytes + LEAST_LINE_BYTES > self.max_line_bytes
+        self.len() >= self.max_records || self.line_bytes + MIN_LINE_BYTES > self.max_line_bytes
     }
 
     /// Returns the number of records that were refused: as [`Merge::Full`] or
@@ -330,13 +330,13 @@ impl Records {
     pub fn sweep(&mut self, count: usize) -> usize {
         let before = self.len();
         for _ in 0..count.min(self.records.len()) {
-            let index = match self.records.get(self.swept as usize) {
-                Some(_) => self.swept,
+            let index = match self.records.get(self.next_to_sweep as usize) {
+                Some(_) => self.next_to_sweep,
                 None => 0,
             };
-            self.swept = index + 1;
-            let is_there = self.records[index as usize].seq != FREE;
-            if is_there && has_expired(&mut self.lines, index, self.horizon) {
+            self.next_to_sweep = index + 1;
+            let is_used = self.records[index as usize].seq != FREE;
+            if is_used && has_expired(&mut self.lines, index, self.horizon) {
                 self.remove(index);
             }
         }
@@ -352,9 +352,9 @@ impl Records {
             entry.remove();
         }
         self.unlink(index);
-        let own = self.lines.look_at(index);
-        self.line_bytes -= own.line.len();
-        self.digest = self.digest.wrapping_sub(own.hash);
+        let stored = self.lines.unpack(index);
+        self.line_bytes -= stored.line.len();
+        self.digest = self.digest.wrapping_sub(stored.hash);
         self.epochs.remove(&index);
         self.tombstones.remove(&index);
         self.lines.remove(index);
@@ -410,7 +410,7 @@ impl Records {
     }
 
     fn find(&self, client: &[u8]) -> Option<u32> {
-        self.lookup(client).known
+        self.lookup(client).index
     }
 
     /// Looks up a client. The result is valid until the table changes.
@@ -418,18 +418,18 @@ impl Records {
     pub fn lookup(&self, client: &[u8]) -> Lookup {
         let hash = client_hash(&self.hasher, client);
         let same = |&index: &u32| self.lines.client(index) == client;
-        let known = self.by_client.find(hash, same).copied();
-        Lookup { hash, known }
+        let index = self.by_client.find(hash, same).copied();
+        Lookup { hash, index }
     }
 
     /// Whether the client's stored record certainly has this line and this epoch. If so, the line
     /// need not be parsed. `false` does not mean that the record differs: a packed line is not
     /// compared.
     #[must_use]
-    pub fn is_kept(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
-        lookup
-            .known
-            .is_some_and(|known| self.lines.is_surely(known, line) && self.epoch_of(known) == epoch)
+    pub fn is_stored(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
+        lookup.index.is_some_and(|known| {
+            self.lines.certainly_equals(known, line) && self.epoch_of(known) == epoch
+        })
     }
 
     fn epoch_of(&self, index: u32) -> u32 {
@@ -461,8 +461,8 @@ impl Records {
         epoch: u32,
         origin: Origin,
     ) -> Merge {
-        let claim = Claim::Neighbour { epoch, origin };
-        self.take(lookup, line, at, claim, || true)
+        let source = MergeSource::Neighbour { epoch, origin };
+        self.merge_from(lookup, line, at, source, || true)
     }
 
     /// Stores the record in `line`, which a client sent to this server, if it is the client's
@@ -470,18 +470,18 @@ impl Records {
     /// wrong clocks, the new record gets the stored record's epoch plus 1. Then the new record
     /// wins.
     ///
-    /// `may_enter` returns whether a new client may get a record. It is called only if nothing else
-    /// prevents the merge. A client is also new if its record is a tombstone or has expired.
+    /// `may_add_client` returns whether a new client may get a record. It is called only if nothing
+    /// else prevents the merge. A client is also new if its record is a tombstone or has expired.
     pub fn merge_own(
         &mut self,
         line: &[u8],
         at: &At<'_>,
         wall: PosixTime,
-        may_enter: impl FnOnce() -> bool,
+        may_add_client: impl FnOnce() -> bool,
     ) -> Merge {
         let latest = wall.plus_seconds(MAX_LEAD_S + CLOCK_TOLERANCE_S);
-        let claim = Claim::Client { latest };
-        self.take(self.lookup(at.client), line, at, claim, may_enter)
+        let source = MergeSource::Client { latest };
+        self.merge_from(self.lookup(at.client), line, at, source, may_add_client)
     }
 
     /// Replaces the record of `client` by a tombstone that names `server`, which is this server.
@@ -492,21 +492,21 @@ impl Records {
         // If the operator sets the clock back by more than `limits.record_ttl_ms`, the time is
         // before the horizon.
         let wall = wall.max(self.horizon);
-        let (mut forgotten, mut epoch, mut was_known) = (wall, 0, false);
+        let (mut forgotten, mut epoch, mut had_position) = (wall, 0, false);
         let (mut time, mut stamp) = (Vec::new(), wall);
-        if let Some(index) = lookup.known {
+        if let Some(index) = lookup.index {
             epoch = self.epoch_of(index);
             let is_tombstone = self.is_tombstone(index);
-            let own = self.lines.look_at(index);
-            if let Some((effective, own_stamp)) = own.rank {
-                was_known = !is_tombstone && effective >= self.horizon;
-                stamp = own_stamp;
+            let stored = self.lines.unpack(index);
+            if let Some((effective, stored_stamp)) = stored.rank {
+                had_position = !is_tombstone && effective >= self.horizon;
+                stamp = stored_stamp;
                 // The skew in the line has whole nanoseconds only. With 2 ns more, the tombstone is
                 // later than the record.
                 forgotten = wall.max(effective.plus_nanos(2));
             }
-            let start = memchr::memrchr(b' ', own.line).map_or(0, |space| space + 1);
-            time.extend_from_slice(&own.line[start..]);
+            let start = memchr::memrchr(b' ', stored.line).map_or(0, |space| space + 1);
+            time.extend_from_slice(&stored.line[start..]);
         } else {
             // The client's clock may be behind ours. The next `IAMAT` of the client must not be
             // stale.
@@ -515,15 +515,15 @@ impl Records {
         }
         let mut line = Vec::with_capacity(128);
         At::write_tombstone(&mut line, server, client, (&time, stamp), forgotten);
-        let origin = Origin::NONE;
-        let claim = Claim::Neighbour { epoch, origin };
+        let origin = Origin::LOCAL;
+        let source = MergeSource::Neighbour { epoch, origin };
         let merge = match At::parse(&line) {
-            Some(at) => self.take(lookup, &line, &at, claim, || true),
+            Some(at) => self.merge_from(lookup, &line, &at, source, || true),
             None => Merge::Full,
         };
         debug_assert_ne!(merge, Merge::Stale, "a tombstone wins");
         Forgetting {
-            was_known,
+            had_position,
             epoch,
             line,
             merge,
@@ -531,39 +531,39 @@ impl Records {
     }
 
     #[inline(always)] // each caller needs only a part of the code
-    fn take(
+    fn merge_from(
         &mut self,
         lookup: Lookup,
         line: &[u8],
         at: &At<'_>,
-        claim: Claim,
-        may_enter: impl FnOnce() -> bool,
+        source: MergeSource,
+        may_add_client: impl FnOnce() -> bool,
     ) -> Merge {
-        let Lookup { hash, known } = lookup;
+        let Lookup { hash, index: known } = lookup;
         if at.effective < self.horizon {
             return Merge::Expired;
         }
-        let (mut known_bytes, mut known_hash, mut is_new) = (0, 0, true);
-        let (mut epoch, origin, is_limited) = match claim {
-            Claim::Neighbour { epoch, origin } => (epoch, origin, true),
-            Claim::Client { .. } => (0, Origin::NONE, true),
-            Claim::Journal { epoch } => (epoch, Origin::NONE, false),
+        let (mut stored_bytes, mut stored_hash, mut is_new) = (0, 0, true);
+        let (mut epoch, origin, is_limited) = match source {
+            MergeSource::Neighbour { epoch, origin } => (epoch, origin, true),
+            MergeSource::Client { .. } => (0, Origin::LOCAL, true),
+            MergeSource::Journal { epoch } => (epoch, Origin::LOCAL, false),
         };
         if let Some(index) = known {
-            let known_epoch = self.epoch_of(index);
+            let stored_epoch = self.epoch_of(index);
             let is_tombstone = self.is_tombstone(index);
-            let own = self.lines.look_at(index);
-            is_new = is_tombstone || own.rank.is_some_and(|(time, _)| time < self.horizon);
-            match claim {
-                Claim::Client { .. } if own.is_older(line, at) => epoch = known_epoch,
-                Claim::Client { latest } => match known_epoch.checked_add(1) {
-                    Some(next) if own.is_set_aside_by(at, latest) => epoch = next,
+            let stored = self.lines.unpack(index);
+            is_new = is_tombstone || stored.rank.is_some_and(|(time, _)| time < self.horizon);
+            match source {
+                MergeSource::Client { .. } if stored.is_older(line, at) => epoch = stored_epoch,
+                MergeSource::Client { latest } => match stored_epoch.checked_add(1) {
+                    Some(next) if stored.wins_only_by_clock_error(at, latest) => epoch = next,
                     Some(_) | None => return Merge::Stale,
                 },
-                Claim::Neighbour { epoch, .. } | Claim::Journal { epoch } => {
-                    let is_newer = match epoch.cmp(&known_epoch) {
+                MergeSource::Neighbour { epoch, .. } | MergeSource::Journal { epoch } => {
+                    let is_newer = match epoch.cmp(&stored_epoch) {
                         Ordering::Less => false,
-                        Ordering::Equal => own.is_older(line, at),
+                        Ordering::Equal => stored.is_older(line, at),
                         Ordering::Greater => true,
                     };
                     if !is_newer {
@@ -571,9 +571,9 @@ impl Records {
                     }
                 }
             }
-            (known_bytes, known_hash) = (own.line.len(), own.hash);
+            (stored_bytes, stored_hash) = (stored.line.len(), stored.hash);
         }
-        let line_bytes = self.line_bytes - known_bytes + line.len();
+        let line_bytes = self.line_bytes - stored_bytes + line.len();
         let too_many = known.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
         // A known client can always be forgotten, although a tombstone can be a little longer than
@@ -583,15 +583,15 @@ impl Records {
             self.refused += 1;
             return Merge::Full;
         }
-        if is_new && !may_enter() {
+        if is_new && !may_add_client() {
             return Merge::NotAdmitted;
         }
         let line_hash = hash_of(line);
         let index = match known {
             None => self.add(hash, line, at, origin),
             Some(index) => {
-                let kept = self.lines.replace(index, (line, line_hash), at, origin);
-                kept.map(|()| {
+                let replaced = self.lines.replace(index, (line, line_hash), at, origin);
+                replaced.map(|()| {
                     self.unlink(index);
                     index
                 })
@@ -610,7 +610,10 @@ impl Records {
             self.tombstones.remove(&index);
         }
         self.line_bytes = line_bytes;
-        self.digest = self.digest.wrapping_sub(known_hash).wrapping_add(line_hash);
+        self.digest = self
+            .digest
+            .wrapping_sub(stored_hash)
+            .wrapping_add(line_hash);
         self.last_seq += 1;
         self.append(index);
         Merge::Accepted
@@ -627,7 +630,7 @@ impl Records {
         };
         // The record can use the index of a removed record.
         match self.records.get_mut(index as usize) {
-            Some(place) => *place = record,
+            Some(free) => *free = record,
             None => self.records.push(record),
         }
         let (lines, hasher) = (&self.lines, &self.hasher);
@@ -701,16 +704,16 @@ impl Records {
     /// records are stored.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
-        self.lines.know_server(at.server);
-        let claim = Claim::Journal { epoch };
-        let merged = self.take(self.lookup(at.client), line, at, claim, || true);
-        self.restore_place(seq);
+        self.lines.add_server_name(at.server);
+        let source = MergeSource::Journal { epoch };
+        let merged = self.merge_from(self.lookup(at.client), line, at, source, || true);
+        self.skip_seq(seq);
         merged
     }
 
     /// Marks the sequence number `seq` as used, without a record. The next change gets a later
     /// number.
-    pub fn restore_place(&mut self, seq: u64) {
+    pub fn skip_seq(&mut self, seq: u64) {
         self.last_seq = self.last_seq.max(seq);
     }
 
@@ -722,32 +725,32 @@ impl Records {
 
     /// Returns the number of records whose epoch is not 0.
     #[must_use]
-    pub fn later_epochs(&self) -> usize {
+    pub fn nonzero_epochs(&self) -> usize {
         self.epochs.len()
     }
 
-    /// Passes the next records to `tell`, in order, to copy the records to a journal. The arguments
-    /// of `tell` are the sequence number, the epoch and the line of one record. `tell` returns the
-    /// number of bytes that it wrote. The copy stops when at least `bytes` bytes are written, or
-    /// when there are no more records.
+    /// Passes the next records to `on_record`, in order, to copy the records to a journal. The
+    /// arguments of `on_record` are the sequence number, the epoch and the line of one record.
+    /// `on_record` returns the number of bytes that it wrote. The copy stops when at least `bytes`
+    /// bytes are written, or when there are no more records.
     pub fn copy(
         &mut self,
         reader: ReaderId,
         bytes: usize,
-        mut tell: impl FnMut(u64, u32, &[u8]) -> usize,
+        mut on_record: impl FnMut(u64, u32, &[u8]) -> usize,
     ) {
         let reader = &mut self.readers[reader.0];
         let mut written = 0;
         while reader.next != NONE && written < bytes {
             let record = &self.records[reader.next as usize];
             if !has_expired(&mut self.lines, reader.next, self.horizon) {
-                self.copying.clear();
-                self.lines.write(reader.next, &mut self.copying);
+                self.copy_buffer.clear();
+                self.lines.write(reader.next, &mut self.copy_buffer);
                 let epoch = match self.epochs.is_empty() {
                     true => 0,
                     false => self.epochs.get(&reader.next).copied().unwrap_or(0),
                 };
-                written += tell(record.seq, epoch, &self.copying);
+                written += on_record(record.seq, epoch, &self.copy_buffer);
             }
             reader.position = record.seq;
             reader.next = record.newer;
@@ -825,11 +828,11 @@ impl Records {
                 "a reader at {} is to read {next:?}",
                 reader.position
             );
-            let elder = match reader.next {
+            let previous = match reader.next {
                 NONE => self.newest,
                 next => self.records[next as usize].older,
             };
-            let passed = (elder != NONE).then(|| self.records[elder as usize].seq);
+            let passed = (previous != NONE).then(|| self.records[previous as usize].seq);
             hold!(
                 passed.is_none_or(|passed| passed <= reader.position),
                 "a reader at {} passed over {passed:?}",
@@ -858,19 +861,19 @@ impl Records {
 
     /// Appends the next records to `out`, oldest first. Skips records from the origin `except`, and
     /// expired records. Stops before the first change after `up_to`, or when `out` contains at
-    /// least `full_at` bytes, or when there are no more records. Returns the number of appended
-    /// records.
+    /// least `stop_at_bytes` bytes, or when there are no more records. Returns the number of
+    /// appended records.
     pub fn read(
         &mut self,
         reader: ReaderId,
         except: Origin,
         up_to: u64,
-        full_at: usize,
+        stop_at_bytes: usize,
         out: &mut Vec<u8>,
     ) -> usize {
         let (reader, horizon) = (&mut self.readers[reader.0], self.horizon);
         let mut appended = 0;
-        while reader.next != NONE && out.len() < full_at {
+        while reader.next != NONE && out.len() < stop_at_bytes {
             let index = reader.next;
             let record = &self.records[index as usize];
             if record.seq > up_to {
@@ -913,16 +916,21 @@ mod tests {
         })
     }
 
-    fn heard(records: &mut Records, client: &str, stamp: u32) -> Merge {
+    fn merge_neighbour_record(records: &mut Records, client: &str, stamp: u32) -> Merge {
         merge(
             records,
             &format!("AT Riley +0.000000000 {client} +1+2 {stamp}"),
-            Origin::NONE,
+            Origin::LOCAL,
         )
     }
 
     /// Merges a record that a client sends to `server`, whose clock shows `wall` seconds.
-    fn says(records: &mut Records, server: &str, wall: u32, stamp: u32) -> (Merge, String) {
+    fn merge_client_record(
+        records: &mut Records,
+        server: &str,
+        wall: u32,
+        stamp: u32,
+    ) -> (Merge, String) {
         let skew = i64::from(wall) - i64::from(stamp);
         let line = format!("AT {server} {skew:+}.000000000 a +1+2 {stamp}");
         let at = At::parse(line.as_bytes()).unwrap();
@@ -950,14 +958,20 @@ mod tests {
     #[test]
     fn the_newest_record_wins_in_any_order() {
         let mut records = table(10);
-        assert_eq!(heard(&mut records, "a", 5), Merge::Accepted);
-        assert_eq!(heard(&mut records, "a", 4), Merge::Stale);
         assert_eq!(
-            heard(&mut records, "a", 5),
+            merge_neighbour_record(&mut records, "a", 5),
+            Merge::Accepted
+        );
+        assert_eq!(merge_neighbour_record(&mut records, "a", 4), Merge::Stale);
+        assert_eq!(
+            merge_neighbour_record(&mut records, "a", 5),
             Merge::Stale,
             "the same again is no change"
         );
-        assert_eq!(heard(&mut records, "a", 6), Merge::Accepted);
+        assert_eq!(
+            merge_neighbour_record(&mut records, "a", 6),
+            Merge::Accepted
+        );
         assert_eq!(
             records.line(b"a"),
             Some(b"AT Riley +0.000000000 a +1+2 6\n".to_vec())
@@ -968,12 +982,13 @@ mod tests {
     #[test]
     fn a_client_s_future_time_does_not_freeze_its_record() {
         let mut records = table(10);
-        let mut says = |wall, stamp| says(&mut records, "Riley", wall, stamp).0;
-        assert_eq!(says(100, 31_536_100), Merge::Accepted);
+        let mut merge_client_record =
+            |wall, stamp| merge_client_record(&mut records, "Riley", wall, stamp).0;
+        assert_eq!(merge_client_record(100, 31_536_100), Merge::Accepted);
         // The client's clock is right again. The new records are stale until the effective time of
         // the stored record has passed.
-        assert_eq!(says(120, 120), Merge::Stale);
-        assert_eq!(says(161, 161), Merge::Accepted);
+        assert_eq!(merge_client_record(120, 120), Merge::Stale);
+        assert_eq!(merge_client_record(161, 161), Merge::Accepted);
         assert_eq!(records.last_epoch(), 0, "nothing is wrong with our clock");
     }
 
@@ -987,7 +1002,7 @@ mod tests {
                     0 => ("Riley", right),
                     _ => ("Jaquez", right - behind),
                 };
-                let (merged, line) = says(&mut records, server, wall, right);
+                let (merged, line) = merge_client_record(&mut records, server, wall, right);
                 assert_eq!(merged, Merge::Accepted, "{behind} s behind, step {step}");
                 assert_eq!(records.line(b"a"), Some(format!("{line}\n").into_bytes()));
             }
@@ -1010,25 +1025,28 @@ mod tests {
         let merge = |to: &mut Records, line: &str, epoch: u32| {
             let at = At::parse(line.as_bytes()).unwrap();
             let lookup = to.lookup(b"a");
-            to.merge_at(lookup, line.as_bytes(), &at, epoch, Origin::NONE)
+            to.merge_at(lookup, line.as_bytes(), &at, epoch, Origin::LOCAL)
         };
-        let (merged, frozen) = says(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
+        let (merged, frozen) = merge_client_record(wrong, "Riley", 1_000 + YEAR, 1_000 + YEAR);
         assert_eq!(merged, Merge::Accepted);
         assert_eq!(merge(right, &frozen, 0), Merge::Accepted);
         // The new stamp is older than the stored stamp, but the clock of the server that stores the
         // new record is right.
-        let (merged, line) = says(right, "Jaquez", 1_010, 1_010);
+        let (merged, line) = merge_client_record(right, "Jaquez", 1_010, 1_010);
         assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 1));
         assert_eq!(merge(wrong, &line, 1), Merge::Accepted);
         assert_eq!(merge(wrong, &frozen, 0), Merge::Stale);
         assert_eq!(merge(right, &frozen, 0), Merge::Stale);
-        assert_eq!(says(right, "Jaquez", 1_011, 1_009).0, Merge::Stale);
+        assert_eq!(
+            merge_client_record(right, "Jaquez", 1_011, 1_009).0,
+            Merge::Stale
+        );
         // The server with the wrong clock uses the new epoch. It cannot stop the other server from
         // beginning the next epoch.
-        let (merged, frozen) = says(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
+        let (merged, frozen) = merge_client_record(wrong, "Riley", 1_012 + YEAR, 1_012 + YEAR);
         assert_eq!((merged, wrong.last_epoch()), (Merge::Accepted, 1));
         assert_eq!(merge(right, &frozen, 1), Merge::Accepted);
-        let (merged, line) = says(right, "Jaquez", 1_020, 1_020);
+        let (merged, line) = merge_client_record(right, "Jaquez", 1_020, 1_020);
         assert_eq!((merged, right.last_epoch()), (Merge::Accepted, 2));
         assert_eq!(merge(wrong, &line, 2), Merge::Accepted);
         assert_eq!(wrong.line(b"a"), right.line(b"a"));
@@ -1041,36 +1059,39 @@ mod tests {
         let line = "AT Riley +0.000000000 a +1+2 5000000";
         let at = At::parse(line.as_bytes()).unwrap();
         let lookup = records.lookup(b"a");
-        let last = records.merge_at(lookup, line.as_bytes(), &at, u32::MAX, Origin::NONE);
+        let last = records.merge_at(lookup, line.as_bytes(), &at, u32::MAX, Origin::LOCAL);
         assert_eq!(last, Merge::Accepted);
-        assert_eq!(says(&mut records, "Riley", 1_000, 1_000).0, Merge::Stale);
+        assert_eq!(
+            merge_client_record(&mut records, "Riley", 1_000, 1_000).0,
+            Merge::Stale
+        );
         assert_eq!(records.last_epoch(), u32::MAX);
     }
 
     #[test]
     fn readers_and_the_journal_get_the_epoch() {
         let mut records = table(10);
-        heard(&mut records, "b", 1);
+        merge_neighbour_record(&mut records, "b", 1);
         let line = b"AT Riley +0.000000000 a +1+2 1";
         let at = At::parse(line).unwrap();
         let lookup = records.lookup(b"a");
-        records.merge_at(lookup, line, &at, 7, Origin::NONE);
-        assert!(!records.is_kept(records.lookup(b"a"), 6, line));
+        records.merge_at(lookup, line, &at, 7, Origin::LOCAL);
+        assert!(!records.is_stored(records.lookup(b"a"), 6, line));
         let reader = records.open_reader(0);
         let mut out = Vec::new();
-        records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
+        records.read(reader, Origin::LOCAL.next(), u64::MAX, usize::MAX, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,
             "AT Riley +0.000000000 b +1+2 1\nEPOCH 7 AT Riley +0.000000000 a +1+2 1\n"
         );
         let reader = records.open_reader(0);
-        let mut told = Vec::new();
+        let mut sent_line = Vec::new();
         records.copy(reader, usize::MAX, |seq, epoch, line| {
-            told.push((seq, epoch));
+            sent_line.push((seq, epoch));
             line.len()
         });
-        assert_eq!(told, [(1, 0), (2, 7)]);
+        assert_eq!(sent_line, [(1, 0), (2, 7)]);
         let mut back = table(10);
         back.restore(2, 7, line, &at);
         assert_eq!((back.last_seq(), back.last_epoch()), (2, 7));
@@ -1091,7 +1112,7 @@ mod tests {
             assert_eq!(merged, Merge::Accepted, "{number}");
         }
         assert_eq!((records.len(), records.refused()), (1_500, 0));
-        assert_eq!(heard(&mut records, "new", 1), Merge::Full);
+        assert_eq!(merge_neighbour_record(&mut records, "new", 1), Merge::Full);
     }
 
     #[test]
@@ -1109,25 +1130,31 @@ mod tests {
             (by_receipt, Merge::Accepted),
             (by_stamp_with_zeros, Merge::Stale),
         ] {
-            assert_eq!(merge(&mut records, line, Origin::NONE), expected, "{line}");
+            assert_eq!(merge(&mut records, line, Origin::LOCAL), expected, "{line}");
         }
     }
 
     #[test]
     fn a_full_table_still_updates_known_clients() {
         let mut records = table(1);
-        assert_eq!(heard(&mut records, "a", 1), Merge::Accepted);
-        assert_eq!(heard(&mut records, "b", 1), Merge::Full);
-        assert_eq!(heard(&mut records, "a", 2), Merge::Accepted);
+        assert_eq!(
+            merge_neighbour_record(&mut records, "a", 1),
+            Merge::Accepted
+        );
+        assert_eq!(merge_neighbour_record(&mut records, "b", 1), Merge::Full);
+        assert_eq!(
+            merge_neighbour_record(&mut records, "a", 2),
+            Merge::Accepted
+        );
     }
 
     #[test]
     fn unknown_server_names_do_not_crowd_out_the_herd_s() {
         let mut records = table(10);
-        records.know_servers(["Riley", "Jaquez"]);
+        records.add_server_names(["Riley", "Jaquez"]);
         let mut from = |server: &str, stamp: u32| {
             let line = format!("AT {server} +0.000000000 a +1+2 {stamp}");
-            merge(&mut records, &line, Origin::NONE)
+            merge(&mut records, &line, Origin::LOCAL)
         };
         let mut stamp = 0;
         let mut made_up = || {
@@ -1154,31 +1181,31 @@ mod tests {
             ..Limits::default()
         });
         assert_eq!(
-            merge(&mut records, &line("1"), Origin::NONE),
+            merge(&mut records, &line("1"), Origin::LOCAL),
             Merge::Accepted
         );
-        assert_eq!(merge(&mut records, &line("22"), Origin::NONE), Merge::Full);
+        assert_eq!(merge(&mut records, &line("22"), Origin::LOCAL), Merge::Full);
         assert_eq!(
-            merge(&mut records, &line("2"), Origin::NONE),
+            merge(&mut records, &line("2"), Origin::LOCAL),
             Merge::Accepted,
             "no longer than before"
         );
-        assert_eq!(heard(&mut records, "b", 1), Merge::Full);
+        assert_eq!(merge_neighbour_record(&mut records, "b", 1), Merge::Full);
     }
 
     #[test]
     fn a_reader_gets_each_record_once_in_its_newest_version() {
         let mut records = table(10);
-        let (nobody, origin) = (Origin::NONE, Origin::NONE.next());
-        heard(&mut records, "a", 1);
-        heard(&mut records, "b", 1);
+        let (local, origin) = (Origin::LOCAL, Origin::LOCAL.next());
+        merge_neighbour_record(&mut records, "a", 1);
+        merge_neighbour_record(&mut records, "b", 1);
         let reader = records.open_reader(0);
-        heard(&mut records, "a", 2);
-        heard(&mut records, "a", 3);
+        merge_neighbour_record(&mut records, "a", 2);
+        merge_neighbour_record(&mut records, "a", 3);
         assert_eq!(read_all(&mut records, reader, origin), "b@1 a@3");
         assert!(records.is_caught_up(reader));
         assert_eq!(records.position(reader), 4);
-        heard(&mut records, "a", 4);
+        merge_neighbour_record(&mut records, "a", 4);
         assert_eq!(
             read_all(&mut records, reader, origin),
             "a@4",
@@ -1193,7 +1220,7 @@ mod tests {
         assert_eq!(records.position(reader), 6);
         let second = records.open_reader(3);
         assert_eq!(
-            read_all(&mut records, second, nobody.next().next()),
+            read_all(&mut records, second, local.next().next()),
             "a@4 c@1"
         );
     }
@@ -1202,16 +1229,16 @@ mod tests {
     fn a_reader_resumes_where_the_full_buffer_stopped_it() {
         let mut records = table(10);
         for client in ["a", "b", "c"] {
-            heard(&mut records, client, 1);
+            merge_neighbour_record(&mut records, client, 1);
         }
         let reader = records.open_reader(0);
         let mut out = Vec::new();
         assert_eq!(
-            records.read(reader, Origin::NONE.next(), u64::MAX, 40, &mut out),
+            records.read(reader, Origin::LOCAL.next(), u64::MAX, 40, &mut out),
             2
         );
         assert_eq!(records.position(reader), 2);
-        assert_eq!(read_all(&mut records, reader, Origin::NONE.next()), "c@1");
+        assert_eq!(read_all(&mut records, reader, Origin::LOCAL.next()), "c@1");
     }
 
     fn seconds(wall: u32) -> PosixTime {
@@ -1226,38 +1253,47 @@ mod tests {
         assert_eq!((records.line(b"a"), records.tombstones()), (None, 1));
         records.check_invariants().unwrap();
         let line = String::from_utf8(forgetting.line).unwrap();
-        let told = match forgetting.epoch {
+        let sent_line = match forgetting.epoch {
             0 => line,
             epoch => format!("EPOCH {epoch} {line}"),
         };
-        (forgetting.was_known, told)
+        (forgetting.had_position, sent_line)
     }
 
     #[test]
     fn a_forgotten_client_is_not_found_until_it_moves() {
         let mut records = table(1);
-        assert_eq!(heard(&mut records, "a", 100), Merge::Accepted);
-        let (was_known, tombstone) = forget(&mut records, "Jaquez", 160);
-        assert!(was_known);
+        assert_eq!(
+            merge_neighbour_record(&mut records, "a", 100),
+            Merge::Accepted
+        );
+        let (had_position, tombstone) = forget(&mut records, "Jaquez", 160);
+        assert!(had_position);
         assert_eq!(tombstone, "AT Jaquez +60.000000000 a - 100");
         assert_eq!((records.len(), records.positions()), (1, 0));
         assert_eq!(
-            heard(&mut records, "a", 100),
+            merge_neighbour_record(&mut records, "a", 100),
             Merge::Stale,
             "a neighbour that lagged sends it again"
         );
-        assert_eq!(heard(&mut records, "a", 159), Merge::Stale);
-        assert_eq!(says(&mut records, "Riley", 161, 100).0, Merge::Stale);
+        assert_eq!(merge_neighbour_record(&mut records, "a", 159), Merge::Stale);
         assert_eq!(
-            heard(&mut records, "b", 1),
+            merge_client_record(&mut records, "Riley", 161, 100).0,
+            Merge::Stale
+        );
+        assert_eq!(
+            merge_neighbour_record(&mut records, "b", 1),
             Merge::Full,
             "it keeps its place"
         );
         let reader = records.open_reader(0);
         let mut out = Vec::new();
-        records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
+        records.read(reader, Origin::LOCAL.next(), u64::MAX, usize::MAX, &mut out);
         assert_eq!(out, format!("{tombstone}\n").as_bytes());
-        assert_eq!(says(&mut records, "Riley", 161, 161).0, Merge::Accepted);
+        assert_eq!(
+            merge_client_record(&mut records, "Riley", 161, 161).0,
+            Merge::Accepted
+        );
         assert_eq!((records.positions(), records.tombstones()), (1, 0));
         assert!(records.line(b"a").is_some());
     }
@@ -1267,25 +1303,31 @@ mod tests {
         let servers = [-86_400, -121, -61, -1, 0, 1, 61, 121, 86_400];
         let clients = [-86_400, -61, -59, -1, 0, 1, 59, 60, 61, 86_400];
         let right = 1_000_000;
-        for forgets in servers {
-            for hears in servers {
+        for forgetting_server in servers {
+            for receiving_server in servers {
                 for client in clients {
                     let mut records = table(10);
                     let at = |clock: i32, time: i32| (time + clock) as u32;
-                    let name = format!("servers {forgets} and {hears}, client {client}");
-                    let (merged, old) =
-                        says(&mut records, "Riley", at(hears, right), at(client, right));
+                    let name = format!(
+                        "servers {forgetting_server} and {receiving_server}, client {client}"
+                    );
+                    let (merged, old) = merge_client_record(
+                        &mut records,
+                        "Riley",
+                        at(receiving_server, right),
+                        at(client, right),
+                    );
                     assert_eq!(merged, Merge::Accepted, "{name}");
-                    forget(&mut records, "Jaquez", at(forgets, right + 10));
+                    forget(&mut records, "Jaquez", at(forgetting_server, right + 10));
                     assert_eq!(
-                        merge(&mut records, &old, Origin::NONE),
+                        merge(&mut records, &old, Origin::LOCAL),
                         Merge::Stale,
                         "{name}"
                     );
-                    let (next, _) = says(
+                    let (next, _) = merge_client_record(
                         &mut records,
                         "Riley",
-                        at(hears, right + 20),
+                        at(receiving_server, right + 20),
                         at(client, right + 20),
                     );
                     assert_eq!(next, Merge::Accepted, "{name}");
@@ -1304,26 +1346,26 @@ mod tests {
             })
         });
         for records in &mut tables {
-            assert_eq!(merge(records, line, Origin::NONE), Merge::Accepted);
+            assert_eq!(merge(records, line, Origin::LOCAL), Merge::Accepted);
         }
         let (_, tombstone) = forget(&mut tables[0], "Washington", 1_000_000);
         assert!(tombstone.len() > line.len(), "{tombstone}");
-        let told = merge(&mut tables[1], &tombstone, Origin::NONE.next());
-        assert_eq!(told, Merge::Accepted);
+        let sent_line = merge(&mut tables[1], &tombstone, Origin::LOCAL.next());
+        assert_eq!(sent_line, Merge::Accepted);
         assert_eq!(tables[1].line(b"a"), None);
-        assert_eq!(heard(&mut tables[1], "b", 1), Merge::Full);
+        assert_eq!(merge_neighbour_record(&mut tables[1], "b", 1), Merge::Full);
         assert!(tables[1].forget(b"b", "Riley", seconds(1)).merge == Merge::Full);
     }
 
     #[test]
     fn a_tombstone_of_an_unknown_client_wins_over_what_a_neighbour_had() {
         let mut records = table(10);
-        let (was_known, tombstone) = forget(&mut records, "Riley", 1_000);
-        assert!(!was_known);
+        let (had_position, tombstone) = forget(&mut records, "Riley", 1_000);
+        assert!(!had_position);
         assert_eq!(tombstone, "AT Riley +60.000000000 a - 940.000000000");
-        assert_eq!(heard(&mut records, "a", 999), Merge::Stale);
+        assert_eq!(merge_neighbour_record(&mut records, "a", 999), Merge::Stale);
         assert!(!forget(&mut records, "Riley", 1_100).0, "once more");
-        let (behind, _) = says(&mut records, "Riley", 1_010, 955);
+        let (behind, _) = merge_client_record(&mut records, "Riley", 1_010, 955);
         assert_eq!(behind, Merge::Accepted, "its clock is 55 s behind");
     }
 
@@ -1331,15 +1373,15 @@ mod tests {
     fn a_tombstone_outlives_the_record_that_it_replaced() {
         let mut records = table(10);
         // The server's clock was a day ahead.
-        let (merged, old) = says(&mut records, "Riley", 87_400, 87_400);
+        let (merged, old) = merge_client_record(&mut records, "Riley", 87_400, 87_400);
         assert_eq!(merged, Merge::Accepted);
         forget(&mut records, "Jaquez", 1_000);
         records.expire_before(seconds(87_400));
         assert_eq!(records.sweep(10), 0);
-        assert_eq!(merge(&mut records, &old, Origin::NONE), Merge::Stale);
+        assert_eq!(merge(&mut records, &old, Origin::LOCAL), Merge::Stale);
         records.expire_before(seconds(87_401));
         assert_eq!((records.sweep(10), records.tombstones()), (1, 0));
-        assert_eq!(merge(&mut records, &old, Origin::NONE), Merge::Expired);
+        assert_eq!(merge(&mut records, &old, Origin::LOCAL), Merge::Expired);
         records.check_invariants().unwrap();
     }
 
@@ -1350,7 +1392,7 @@ mod tests {
             ..Limits::default()
         };
         let mut records = Records::new(&limits);
-        let says = |records: &mut Records, client: &str, stamp: u32, may: bool| {
+        let merge_client_record = |records: &mut Records, client: &str, stamp: u32, may: bool| {
             let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
             let at = At::parse(line.as_bytes()).unwrap();
             let mut asked = false;
@@ -1361,23 +1403,46 @@ mod tests {
             (merged, asked)
         };
         let refused = (Merge::NotAdmitted, true);
-        assert_eq!(says(&mut records, "a", 100, false), refused);
+        assert_eq!(merge_client_record(&mut records, "a", 100, false), refused);
         assert_eq!((records.len(), records.last_seq()), (0, 0));
-        assert_eq!(says(&mut records, "a", 100, true), (Merge::Accepted, true));
         assert_eq!(
-            says(&mut records, "a", 101, false),
+            merge_client_record(&mut records, "a", 100, true),
+            (Merge::Accepted, true)
+        );
+        assert_eq!(
+            merge_client_record(&mut records, "a", 101, false),
             (Merge::Accepted, false)
         );
-        assert_eq!(says(&mut records, "a", 99, false), (Merge::Stale, false));
+        assert_eq!(
+            merge_client_record(&mut records, "a", 99, false),
+            (Merge::Stale, false)
+        );
         records.forget(b"a", "Riley", seconds(102));
-        assert_eq!(says(&mut records, "a", 110, false), refused, "forgotten");
+        assert_eq!(
+            merge_client_record(&mut records, "a", 110, false),
+            refused,
+            "forgotten"
+        );
         assert_eq!(records.tombstones(), 1, "a refused one changes nothing");
         records.expire_before(seconds(103));
-        assert_eq!(says(&mut records, "b", 102, false), (Merge::Expired, false));
-        assert_eq!(says(&mut records, "b", 110, true), (Merge::Accepted, true));
-        assert_eq!(says(&mut records, "c", 110, true), (Merge::Full, false));
+        assert_eq!(
+            merge_client_record(&mut records, "b", 102, false),
+            (Merge::Expired, false)
+        );
+        assert_eq!(
+            merge_client_record(&mut records, "b", 110, true),
+            (Merge::Accepted, true)
+        );
+        assert_eq!(
+            merge_client_record(&mut records, "c", 110, true),
+            (Merge::Full, false)
+        );
         records.expire_before(seconds(111));
-        assert_eq!(says(&mut records, "b", 112, false), refused, "expired");
+        assert_eq!(
+            merge_client_record(&mut records, "b", 112, false),
+            refused,
+            "expired"
+        );
     }
 
     proptest! {
@@ -1390,30 +1455,30 @@ mod tests {
         ) {
             let names = ["Riley", "Jaquez", "Juzang"];
             let mut tables = names.map(|_| table(10));
-            let mut told: Vec<(u32, Vec<u8>)> = Vec::new();
+            let mut sent_line: Vec<(u32, Vec<u8>)> = Vec::new();
             for (server, is_forgotten, wall, stamp) in steps {
                 let records = &mut tables[server];
                 if is_forgotten {
                     let forgetting = records.forget(b"a", names[server], seconds(wall));
                     prop_assert_eq!(forgetting.merge, Merge::Accepted);
-                    told.push((forgetting.epoch, forgetting.line));
+                    sent_line.push((forgetting.epoch, forgetting.line));
                 } else {
-                    let (merged, line) = says(records, names[server], wall, stamp);
+                    let (merged, line) = merge_client_record(records, names[server], wall, stamp);
                     if merged == Merge::Accepted {
-                        told.push((records.last_epoch(), line.into_bytes()));
+                        sent_line.push((records.last_epoch(), line.into_bytes()));
                     }
                 }
             }
             let mut state = seed;
             for records in &mut tables {
-                for i in (1..told.len()).rev() {
+                for i in (1..sent_line.len()).rev() {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    told.swap(i, (state >> 33) as usize % (i + 1));
+                    sent_line.swap(i, (state >> 33) as usize % (i + 1));
                 }
-                for (epoch, line) in &told {
+                for (epoch, line) in &sent_line {
                     let at = At::parse(line).unwrap();
                     let lookup = records.lookup(b"a");
-                    records.merge_at(lookup, line, &at, *epoch, Origin::NONE);
+                    records.merge_at(lookup, line, &at, *epoch, Origin::LOCAL);
                 }
                 records.check_invariants().unwrap();
             }
@@ -1432,20 +1497,20 @@ mod tests {
 
         /// Two tables that receive the same records in different orders are equal at the end.
         #[test]
-        fn tables_converge_in_any_order_of_arrival(mut offers in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
+        fn tables_converge_in_any_order_of_arrival(mut records_offered in proptest::collection::vec((0u8..4, 0u32..200, -100i64..100), 1..40), seed in any::<u64>()) {
             let line = |&(client, stamp, skew): &(u8, u32, i64)| {
                 let skew = skew.max(-i64::from(stamp));
                 format!("AT Riley {skew:+}.000000000 {client} +1+2 {stamp}")
             };
             let mut one = table(10);
-            offers.iter().for_each(|o| { merge(&mut one, &line(o), Origin::NONE); });
+            records_offered.iter().for_each(|o| { merge(&mut one, &line(o), Origin::LOCAL); });
             let mut state = seed;
-            for i in (1..offers.len()).rev() {
+            for i in (1..records_offered.len()).rev() {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                offers.swap(i, (state >> 33) as usize % (i + 1));
+                records_offered.swap(i, (state >> 33) as usize % (i + 1));
             }
             let mut other = table(10);
-            offers.iter().for_each(|o| { merge(&mut other, &line(o), Origin::NONE); });
+            records_offered.iter().for_each(|o| { merge(&mut other, &line(o), Origin::LOCAL); });
             prop_assert_eq!(one.digest(), other.digest());
             for client in [b"0", b"1", b"2", b"3"] {
                 prop_assert_eq!(one.line(client), other.line(client));
@@ -1460,15 +1525,15 @@ mod tests {
             let mut copy = table(10);
             let mut out = Vec::new();
             for (client, stamp, bytes) in steps {
-                heard(&mut records, &client.to_string(), stamp);
-                records.read(reader, Origin::NONE.next(), u64::MAX, bytes, &mut out);
+                merge_neighbour_record(&mut records, &client.to_string(), stamp);
+                records.read(reader, Origin::LOCAL.next(), u64::MAX, bytes, &mut out);
                 for line in std::mem::take(&mut out).split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                    copy.merge(line, &At::parse(line).unwrap(), Origin::NONE);
+                    copy.merge(line, &At::parse(line).unwrap(), Origin::LOCAL);
                 }
             }
-            records.read(reader, Origin::NONE.next(), u64::MAX, usize::MAX, &mut out);
+            records.read(reader, Origin::LOCAL.next(), u64::MAX, usize::MAX, &mut out);
             for line in out.split(|&b| b == b'\n').filter(|l| !l.is_empty()) {
-                copy.merge(line, &At::parse(line).unwrap(), Origin::NONE);
+                copy.merge(line, &At::parse(line).unwrap(), Origin::LOCAL);
             }
             prop_assert!(records.is_caught_up(reader));
             prop_assert_eq!(records.len(), copy.len());

@@ -194,7 +194,7 @@ fn table(lines: &[Vec<u8>]) {
             Some(held) if *held >= ours => Merge::Stale,
             _ => Merge::Accepted,
         };
-        assert_eq!(records.merge(line, &at, Origin::NONE), merged);
+        assert_eq!(records.merge(line, &at, Origin::LOCAL), merged);
         if merged == Merge::Accepted {
             expected.insert(ours.client.clone(), ours);
         }
@@ -205,7 +205,7 @@ fn table(lines: &[Vec<u8>]) {
     });
     for line in lines.iter().rev() {
         if let Some(at) = At::parse(line) {
-            backwards.merge(line, &at, Origin::NONE);
+            backwards.merge(line, &at, Origin::LOCAL);
         }
     }
     assert_eq!(records.digest(), backwards.digest());
@@ -224,7 +224,7 @@ fn feed(records: &mut Records, mut expected: BTreeMap<Vec<u8>, reference::At>) {
     let reader = records.open_reader(0);
     while !records.is_caught_up(reader) {
         let mut told = Vec::new();
-        let count = records.read(reader, Origin::NONE.next(), u64::MAX, 100, &mut told);
+        let count = records.read(reader, Origin::LOCAL.next(), u64::MAX, 100, &mut told);
         let lines: Vec<&[u8]> = told.split_inclusive(|&byte| byte == b'\n').collect();
         assert_eq!(lines.len(), count);
         for line in lines {

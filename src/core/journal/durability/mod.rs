@@ -58,7 +58,7 @@ use crate::core::table::records::{ReaderId, Records};
 /// Returns about how many bytes the entries of this table's records need in a journal.
 #[must_use]
 pub fn journal_bytes(records: &Records) -> u64 {
-    let epochs = records.later_epochs() * size_of::<u32>();
+    let epochs = records.nonzero_epochs() * size_of::<u32>();
     (records.line_bytes() + records.len() * Entry::record_bytes(0) + epochs) as u64
 }
 

@@ -70,7 +70,7 @@ mod by_hand {
         fn says(&mut self, client: &str, stamp: u64) -> u64 {
             let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
             let at = At::parse(line.as_bytes()).unwrap();
-            self.records.merge(line.as_bytes(), &at, Origin::NONE);
+            self.records.merge(line.as_bytes(), &at, Origin::LOCAL);
             let seq = self.records.last_seq();
             self.d.record(seq, 0, line.as_bytes());
             seq

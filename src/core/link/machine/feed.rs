@@ -185,7 +185,7 @@ impl Link {
         let invalid = || LinkError::InvalidRecord(excerpt(line).to_string());
         let head = AtHead::parse(line).ok_or_else(invalid)?;
         let lookup = context.records.lookup(head.client);
-        if context.records.is_kept(lookup, epoch, line) {
+        if context.records.is_stored(lookup, epoch, line) {
             return Ok(()); // another neighbour sent it first
         }
         let at = head.parse_rest().ok_or_else(invalid)?;

@@ -29,7 +29,7 @@ impl Link {
         }
         let wall = PosixTime::from_nanos(context.now.wall);
         let Forgetting {
-            was_known,
+            had_position,
             epoch,
             line,
             merge,
@@ -50,11 +50,14 @@ impl Link {
             "{}: forgets client {}, which was {}: {}",
             PeerLabel(self, context.herd),
             Escaped(client),
-            known_or_unknown(was_known),
+            known_or_unknown(had_position),
             Escaped(&line)
         );
         self.since = context.now.time;
-        self.enter(Cause::ForgetReceived, State::Forgetting { seq, was_known });
+        self.enter(
+            Cause::ForgetReceived,
+            State::Forgetting { seq, had_position },
+        );
         Ok(())
     }
 
@@ -68,21 +71,21 @@ impl Link {
 
     /// Answers a `FORGET`, if its tombstone is stored durably enough.
     pub(super) fn reply_forgotten(&mut self, context: &Context<'_>) {
-        if let State::Forgetting { seq, was_known } = self.state
+        if let State::Forgetting { seq, had_position } = self.state
             && context.sendable_through() >= seq
         {
             let ttl_ms = context.settings.limits.record_ttl_ms;
             self.send_line(format_args!(
                 "FORGOTTEN {} {ttl_ms}",
-                known_or_unknown(was_known)
+                known_or_unknown(had_position)
             ));
             self.close(LinkError::Forgotten, true, context.now.time);
         }
     }
 }
 
-fn known_or_unknown(was_known: bool) -> &'static str {
-    match was_known {
+fn known_or_unknown(had_position: bool) -> &'static str {
+    match had_position {
         true => "known",
         false => "unknown",
     }

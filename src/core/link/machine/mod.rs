@@ -111,9 +111,9 @@ enum State {
     /// The other side is an operator, and was sent the status. The operator may send `FORGET`.
     Serving,
     /// An operator has sent `FORGET`. The answer waits until the tombstone, which is the change
-    /// `seq`, is stored as durably as the record of an answered `IAMAT`. `was_known` is whether the
-    /// table had a location of the client.
-    Forgetting { seq: u64, was_known: bool },
+    /// `seq`, is stored as durably as the record of an answered `IAMAT`. `had_position` is whether
+    /// the table had a location of the client.
+    Forgetting { seq: u64, had_position: bool },
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
     Closing { awaits_end: bool },

@@ -68,7 +68,7 @@ impl Herd {
             .map(|settings| Neighbour::new(settings, limits));
         Herd {
             neighbours: neighbours.collect(),
-            last_origin: Origin::NONE,
+            last_origin: Origin::LOCAL,
             refused_records: 0,
             was_rolled_back: false,
             refusal_log: RefusalLog::default(),
