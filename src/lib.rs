@@ -31,7 +31,7 @@
 //! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_store`], [`core::table::packed_line`], [`core::wire::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
-//! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`Judge`](core::journal::format::Judge)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |
+//! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`DamageDetector`](core::journal::format::DamageDetector)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |
 //! | inspecting a journal offline (`herd-journal`) | [`inspect`] |
 //! | every limit | [`core::base::limits`] |
 //! | how a command, a limit, a counter or a kind of connection is added | [`how_to_change`] |

@@ -6,7 +6,7 @@ use super::Failure;
 use super::sink::Stop;
 use super::source::Journal;
 use crate::core::base::boot_id::BootId;
-use crate::core::journal::format::{Entry, Format, Judge, Piece, Tail};
+use crate::core::journal::format::{DamageDetector, Entry, Format, Piece, Tail};
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
@@ -64,7 +64,7 @@ pub(super) struct Census {
     pub(super) damage: Damage,
     pub(super) tail: Tail,
     /// The number of bytes that are reserved for new entries. These bytes are zeros at the end of
-    /// the file, after the last entry and after `tail.torn` torn bytes.
+    /// the file, after the last entry and after `tail.torn_bytes` torn bytes.
     pub(super) reserved: u64,
 }
 
@@ -80,16 +80,16 @@ pub(super) struct Damage {
     pub(super) entries_behind: u64,
     /// Decides whether a start of the server refuses the journal. `None` before the first call of
     /// [`Damage::note`].
-    pub(super) judge: Option<Judge>,
+    pub(super) detector: Option<DamageDetector>,
 }
 
 impl Damage {
-    /// Adds the next piece of the journal to the counts, and passes the piece to `judge`.
+    /// Adds the next piece of the journal to the counts, and passes the piece to `detector`.
     pub(super) fn note(&mut self, piece: &Piece<'_>) {
-        let judge = self
-            .judge
-            .get_or_insert_with(|| Judge::new(machine_boot_id()));
-        judge.note(piece);
+        let detector = self
+            .detector
+            .get_or_insert_with(|| DamageDetector::new(machine_boot_id()));
+        detector.observe(piece);
         match piece {
             Piece::Gap { offset, end } => {
                 self.count += 1;
@@ -106,7 +106,8 @@ impl Damage {
     /// Whether a start of the server refuses the journal. Otherwise a start cuts off everything
     /// from the first damaged place on.
     pub(super) fn is_refused(&self) -> bool {
-        self.judge.is_some_and(|judge| judge.verdict().is_err())
+        self.detector
+            .is_some_and(|detector| detector.check().is_err())
     }
 
     /// Formats each stored place as a line, and the number of the others as one more line.
@@ -142,7 +143,10 @@ impl Census {
             servers: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             damage: Damage::default(),
-            tail: Tail { offset: 0, torn: 0 },
+            tail: Tail {
+                offset: 0,
+                torn_bytes: 0,
+            },
             reserved: 0,
         };
         let tail = journal.read(&Stop::default(), |piece| {
@@ -154,7 +158,7 @@ impl Census {
             Ok(())
         })?;
         census.tail = tail;
-        let end = tail.offset + tail.torn;
+        let end = tail.offset + tail.torn_bytes;
         census.reserved = journal.length().saturating_sub(end);
         Ok(census)
     }
@@ -183,7 +187,7 @@ impl Census {
                 self.record(line);
                 if epoch == 0 { 2 } else { 3 }
             }
-            Entry::Heard {
+            Entry::Received {
                 neighbour,
                 boot,
                 position,
@@ -193,7 +197,7 @@ impl Census {
                 }
                 4
             }
-            Entry::Told {
+            Entry::Confirmed {
                 neighbour,
                 position,
             } => {

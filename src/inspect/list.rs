@@ -103,12 +103,14 @@ fn every_entry(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Re
             (true, ListFormat::Json) => sink.write(piece_in_json(&piece).as_bytes()),
         }
     })?;
-    if tail.torn > 0 {
+    if tail.torn_bytes > 0 {
         let text = match format {
-            ListFormat::Text => format!("{:>12}  torn     {} bytes\n", tail.offset, tail.torn),
+            ListFormat::Text => {
+                format!("{:>12}  torn     {} bytes\n", tail.offset, tail.torn_bytes)
+            }
             ListFormat::Json => format!(
                 "{{\"offset\":{},\"kind\":\"torn\",\"bytes\":{}}}\n",
-                tail.offset, tail.torn
+                tail.offset, tail.torn_bytes
             ),
         };
         sink.write(text.as_bytes())?;

@@ -2,9 +2,9 @@
 //! list, export and repair a journal.
 //!
 //! It reads a journal with the server's own code. [`Scan`](crate::core::journal::format::Scan)
-//! finds the entries. [`Judge`](crate::core::journal::format::Judge) decides whether a start of the
-//! server refuses a damaged journal. [`Records`](crate::core::table::records::Records) keeps the
-//! newest position of each client.
+//! finds the entries. [`DamageDetector`](crate::core::journal::format::DamageDetector) decides
+//! whether a start of the server refuses a damaged journal.
+//! [`Records`](crate::core::table::records::Records) keeps the newest position of each client.
 //!
 //! A journal is read in pieces of 1 MiB. A command that needs the newest record of each client uses
 //! as much memory for them as the server does.

@@ -23,7 +23,9 @@ use super::cli::Repair;
 use super::sink::{Made, NewFile, Stop, sync_directory, unwritable};
 use super::source::{Head, Journal};
 use super::{Failure, WHOLE, say};
-use crate::core::journal::format::{Entry, Format, Piece, Replay, Salt, Tail, header, seal};
+use crate::core::journal::format::{
+    Entry, Format, Piece, Replay, Salt, Tail, header, write_checksums,
+};
 use crate::shell::disk::machine_boot_id;
 
 /// Entries are written in pieces of about this many bytes.
@@ -56,7 +58,7 @@ pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
             target.display()
         )));
     }
-    let is_whole = damage.count == 0 && tail.torn == 0 && !head.is_mended;
+    let is_whole = damage.count == 0 && tail.torn_bytes == 0 && !head.is_mended;
     if options.in_place && is_whole && matches!(head.format, Format::Two(_)) {
         let path = journal.path.display();
         say(&format!("{path}: whole; there is nothing to repair\n"))?;
@@ -108,11 +110,13 @@ fn write(
             Entry::Record { .. } => kept.records += 1,
             // The offset in this entry is valid only in the old file.
             Entry::Synced { .. } => return Ok(()),
-            Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } if is_new_life => {
+            Entry::Life { .. } | Entry::Received { .. } | Entry::Confirmed { .. }
+                if is_new_life =>
+            {
                 kept.left_out += 1;
                 return Ok(());
             }
-            Entry::Life { .. } | Entry::Heard { .. } | Entry::Told { .. } => {}
+            Entry::Life { .. } | Entry::Received { .. } | Entry::Confirmed { .. } => {}
         }
         kept.entries += 1;
         entry.write(&mut piece_bytes);
@@ -139,7 +143,7 @@ fn flush(
     salt: Salt,
     offset: &mut u64,
 ) -> Result<(), Failure> {
-    seal(bytes, salt, *offset);
+    write_checksums(bytes, salt, *offset);
     file.write(bytes)?;
     *offset += bytes.len() as u64;
     bytes.clear();
@@ -178,7 +182,7 @@ fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
         }
     }
     let end = replay.finish().map_err(|error| failed(error.to_string()))?;
-    match end.torn == 0 && found == entries {
+    match end.torn_bytes == 0 && found == entries {
         true => Ok(()),
         false => Err(failed(format!("{found} of {entries} entries are there"))),
     }
@@ -243,12 +247,12 @@ fn told(
         text += &format!("  mended        the header, bytes 0 to {}\n", head.bytes);
     }
     text += &damage.lines().replace("damaged  ", "taken out");
-    if tail.torn > 0 {
+    if tail.torn_bytes > 0 {
         text += &format!(
             "  cut off       bytes {} to {} ({} bytes), the torn end\n",
             tail.offset,
-            tail.offset + tail.torn,
-            tail.torn
+            tail.offset + tail.torn_bytes,
+            tail.torn_bytes
         );
     }
     text += &format!(

@@ -77,10 +77,12 @@ pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
             match *entry {
                 Entry::Life {
                     boot,
-                    after,
+                    last_seq_before,
                     machine,
                 } => {
-                    format!("life     {boot} after change {after}, on the machine {machine:016x}")
+                    format!(
+                        "life     {boot} after change {last_seq_before}, on the machine {machine:016x}"
+                    )
                 }
                 Entry::Synced { offset } => format!("synced   up to byte {offset}"),
                 Entry::Record { seq, epoch, line } => {
@@ -93,7 +95,7 @@ pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
                         _ => format!("{kind} {seq} EPOCH {epoch} {}", Escaped(line)),
                     }
                 }
-                Entry::Heard {
+                Entry::Received {
                     neighbour,
                     boot,
                     position,
@@ -101,7 +103,7 @@ pub(super) fn piece_in_words(piece: &Piece<'_>) -> String {
                     "heard    {} in its life {boot} up to change {position}",
                     Escaped(neighbour)
                 ),
-                Entry::Told {
+                Entry::Confirmed {
                     neighbour,
                     position,
                 } => format!("told     {} up to change {position}", Escaped(neighbour)),
@@ -126,17 +128,17 @@ pub(super) fn piece_in_json(piece: &Piece<'_>) -> String {
             let what = match entry {
                 Entry::Life {
                     boot,
-                    after,
+                    last_seq_before,
                     machine,
                 } => format!(
-                    "\"life\",\"boot\":\"{boot}\",\"after\":{after},\"machine\":\"{machine:016x}\""
+                    "\"life\",\"boot\":\"{boot}\",\"after\":{last_seq_before},\"machine\":\"{machine:016x}\""
                 ),
                 Entry::Synced { offset } => format!("\"synced\",\"up_to\":{offset}"),
                 Entry::Record { seq, epoch, line } => match record_in_json(seq, epoch, line) {
                     Some(record) => format!("\"record\",\"record\":{record}"),
                     None => format!("\"record\",\"change\":{seq},\"line\":{}", string(line)),
                 },
-                Entry::Heard {
+                Entry::Received {
                     neighbour,
                     boot,
                     position,
@@ -144,7 +146,7 @@ pub(super) fn piece_in_json(piece: &Piece<'_>) -> String {
                     "\"heard\",\"neighbour\":{},\"boot\":\"{boot}\",\"change\":{position}",
                     string(neighbour)
                 ),
-                Entry::Told {
+                Entry::Confirmed {
                     neighbour,
                     position,
                 } => format!(

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use super::sink::Stop;
 use super::{DAMAGED, Failure, tell};
 use crate::core::base::clock::Time;
-use crate::core::journal::format::{Format, Label, Piece, Scan, Tail, label};
+use crate::core::journal::format::{Format, HeaderProbe, Piece, Scan, Tail, probe_header};
 use crate::shell::clock::Clock;
 use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 
@@ -77,7 +77,10 @@ impl Journal {
         mut tell: impl FnMut(Piece<'_>) -> Result<(), Failure>,
     ) -> Result<Tail, Failure> {
         let Some(head) = &self.head else {
-            return Ok(Tail { offset: 0, torn: 0 });
+            return Ok(Tail {
+                offset: 0,
+                torn_bytes: 0,
+            });
         };
         let mut scan = Scan::new(head.format, head.bytes);
         let mut progress = Progress::new(self.length());
@@ -186,27 +189,27 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
         }
     }
     first.truncate(length);
-    let (server, format, bytes, is_mended) = match label(&first) {
-        Label::Whole {
+    let (server, format, bytes, is_mended) = match probe_header(&first) {
+        HeaderProbe::Valid {
             server,
             format,
             bytes,
         } => (server, format, bytes, false),
-        Label::Mended {
+        HeaderProbe::Repaired {
             server,
             format,
             bytes,
         } => (server, format, bytes, true),
-        Label::Unwritten if has_more(file, length as u64) => return Err(lost(path)),
-        Label::Unwritten => return Ok(None),
-        Label::Lost => return Err(lost(path)),
-        Label::Later(format) => {
+        HeaderProbe::Unwritten if has_more(file, length as u64) => return Err(lost(path)),
+        HeaderProbe::Unwritten => return Ok(None),
+        HeaderProbe::SaltLost => return Err(lost(path)),
+        HeaderProbe::NewerFormat(format) => {
             return Err(Failure::new(format_args!(
                 "{shown} is a journal of format {format}, which version {} does not know; use the herd-journal of the version that wrote it",
                 env!("CARGO_PKG_VERSION")
             )));
         }
-        Label::Foreign => {
+        HeaderProbe::NotAJournal => {
             return Err(Failure::new(format_args!(
                 "{shown} does not begin as the journal of a herd-mio server: it is another file, or its beginning is destroyed"
             )));

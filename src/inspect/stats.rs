@@ -54,7 +54,7 @@ fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) ->
     let lives = census.lives().min(LIVES_KEPT) * Entry::life_bytes() as u64;
     let neighbours = census.neighbours.keys();
     let neighbours: usize = neighbours
-        .map(|name| 2 * Entry::heard_bytes(name.len()))
+        .map(|name| 2 * Entry::position_bytes(name.len()))
         .sum();
     let header = header_bytes(&head.server);
     lives + (header + neighbours) as u64 + journal_bytes(&positions.records)

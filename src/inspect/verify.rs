@@ -73,7 +73,7 @@ impl State {
         };
         if head.is_mended || census.damage.count > 0 {
             State::Damaged
-        } else if census.tail.torn > 0 {
+        } else if census.tail.torn_bytes > 0 {
             State::Torn
         } else {
             State::Whole
@@ -111,7 +111,7 @@ fn a_start(journal: &Journal, census: &Census) -> String {
     if damage.is_refused() {
         return "refuses it; put a good copy in its place, or let herd-journal repair take out what is damaged".to_owned();
     }
-    match (damage.count, census.tail.torn, head.format) {
+    match (damage.count, census.tail.torn_bytes, head.format) {
         (1.., _, _) => format!(
             "takes it for what a loss of power left, and cuts off everything from the damaged place on, {} that are good among it; herd-journal repair keeps them",
             entries(damage.entries_behind)
@@ -159,16 +159,16 @@ fn in_words(journal: &Journal, census: &Census, state: State) -> String {
         text += &format!("  damaged       in the header, bytes 0 to {}\n", head.bytes);
     }
     text += &census.damage.lines();
-    if census.tail.torn > 0 {
+    if census.tail.torn_bytes > 0 {
         let from = census.tail.offset;
-        let how = match census.tail.torn > CRASH_BYTES {
+        let how = match census.tail.torn_bytes > CRASH_BYTES {
             true => "more than a crash leaves: there were entries in it",
             false => "as a crash leaves it",
         };
         text += &format!(
             "  torn          bytes {from} to {} ({} bytes), {how}\n",
-            from + census.tail.torn,
-            census.tail.torn
+            from + census.tail.torn_bytes,
+            census.tail.torn_bytes
         );
     }
     text += &format!("  a start       {}\n", a_start(journal, census));
@@ -204,7 +204,7 @@ fn in_json(journal: &Journal, census: &Census, state: State) -> serde_json::Valu
         "damaged": places,
         "damaged_places": census.damage.count,
         "damaged_bytes": census.damage.bytes,
-        "torn_bytes": census.tail.torn,
+        "torn_bytes": census.tail.torn_bytes,
         "start": a_start(journal, census),
     })
 }

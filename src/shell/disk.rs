@@ -232,10 +232,10 @@ impl Disk {
                 is_regular(&file, &path)?;
                 let machine = machine_boot_id();
                 let end = read_through(&file, &path, server, machine, &mut || false, tell)?;
-                (end.torn > 0).then(|| {
+                (end.torn_bytes > 0).then(|| {
                     format!(
                         "the last {} bytes of {} were not written whole; a start cuts them off",
-                        end.torn,
+                        end.torn_bytes,
                         path.display()
                     )
                 })
@@ -584,10 +584,10 @@ fn read_back(
     let path = path.display();
     let failed =
         |what: &str, error: io::Error| format!("cannot {what} the journal {path}: {error}");
-    if end.torn > 0 {
+    if end.torn_bytes > 0 {
         warn!(
             "journal: the last {} bytes of {path} were not written whole; they are cut off",
-            end.torn
+            end.torn_bytes
         );
     }
     // Cutting the file also gives up the reserved disk space, which is reserved again later. The

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use herd_mio::core::journal::format::{Entry, Salt, header, header_of_format_1, seal};
+use herd_mio::core::journal::format::{Entry, Salt, header, header_of_format_1, write_checksums};
 use herd_testkit::client::wait_until;
 use herd_testkit::herd::{Herd, Server};
 use rustix::process::Signal;
@@ -180,7 +180,7 @@ fn long_journal(records: u64) -> Vec<u8> {
         }
         .write(&mut file);
     }
-    seal(&mut file[start..], salt, start as u64);
+    write_checksums(&mut file[start..], salt, start as u64);
     file
 }
 

@@ -127,7 +127,7 @@ fn a_restarted_server_resumes_without_a_full_transfer() {
         let mut replay = Replay::new("Jaquez", 0);
         let mut position = 0;
         let tell = |entry: Entry<'_>| {
-            if let Entry::Heard {
+            if let Entry::Received {
                 position: heard, ..
             } = entry
             {

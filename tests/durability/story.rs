@@ -265,7 +265,7 @@ impl Story {
                     if heard > 0 {
                         let (neighbour, boot) = (NEIGHBOUR.as_bytes(), BootId(1));
                         let position = heard;
-                        Entry::Heard {
+                        Entry::Received {
                             neighbour,
                             boot,
                             position,
@@ -315,13 +315,13 @@ impl Story {
             self.promises.answered(OURS, &line, when);
         }
         // Sends the feed as `src/core/link/machine/feed.rs` does.
-        let after = self.neighbour.sent;
-        let reader = life.records.open_reader(after);
+        let last_seq_before = self.neighbour.sent;
+        let reader = life.records.open_reader(last_seq_before);
         let mut out = Vec::new();
         let no_one = Origin::LOCAL.next();
         life.records
             .read(reader, no_one, released, usize::MAX, &mut out);
-        let position = life.records.position(reader).max(after);
+        let position = life.records.position(reader).max(last_seq_before);
         life.records.close_reader(reader);
         for line in out.split(|&byte| byte == b'\n') {
             if let Some(line) = Line::of_link(line) {
@@ -455,7 +455,7 @@ impl Story {
         // its feed.
         let known = self.neighbour.known;
         let resumed =
-            known.and_then(|(boot, position)| self.life.durability.resume(boot, position));
+            known.and_then(|(boot, position)| self.life.durability.resume_position(boot, position));
         self.neighbour.sent = resumed.unwrap_or(0);
         self.neighbour.unconfirmed = None;
         self.settle_start()
@@ -577,21 +577,21 @@ impl Life {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&number.to_le_bytes());
         let salts = Entropy::new(&seed);
-        let heard_bytes = Entry::heard_bytes(NEIGHBOUR.len()) as u64;
+        let heard_bytes = Entry::position_bytes(NEIGHBOUR.len()) as u64;
         let mut durability = Durability::new("Riley", fsync, limits, heard_bytes, salts);
         let mut records = Records::new(limits);
         let opened = disk.open(|entry| match entry {
             Entry::Life {
                 boot,
-                after,
+                last_seq_before,
                 machine,
-            } => durability.restore_life(boot, after, machine),
+            } => durability.restore_life(boot, last_seq_before, machine),
             Entry::Record { seq, epoch, line } => {
                 let at = At::parse(line).expect("a record");
                 records.restore(seq, epoch, line, &at);
             }
-            Entry::Heard { boot, position, .. } => claim(boot, position),
-            Entry::Synced { .. } | Entry::Told { .. } => {}
+            Entry::Received { boot, position, .. } => claim(boot, position),
+            Entry::Synced { .. } | Entry::Confirmed { .. } => {}
         });
         let opened = opened.map_err(|error| format!("the journal is refused: {error}"))?;
         let boot = BootId(1_000 + number);

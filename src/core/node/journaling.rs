@@ -90,7 +90,7 @@ impl Node {
         let neighbours = self.herd.iter();
         // Each neighbour has two entries: `Heard` and `Told`.
         let heard_bytes = neighbours
-            .map(|neighbour| Entry::heard_bytes(neighbour.name().len()) as u64 * 2)
+            .map(|neighbour| Entry::position_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
         let (one, other) = (self.entropy.next_bytes(), self.entropy.next_bytes());
         let mut seed = [0; 32];
@@ -117,11 +117,13 @@ impl Node {
         match entry {
             Entry::Life {
                 boot,
-                after,
+                last_seq_before,
                 machine,
             } => {
                 if let Some(journal) = &mut self.journal {
-                    journal.durability.restore_life(boot, after, machine);
+                    journal
+                        .durability
+                        .restore_life(boot, last_seq_before, machine);
                 }
             }
             Entry::Record { seq, epoch, line } => {
@@ -138,14 +140,14 @@ impl Node {
                 }
             }
             Entry::Synced { .. } => {}
-            Entry::Heard {
+            Entry::Received {
                 neighbour,
                 boot,
                 position,
             } => self
                 .herd
                 .restore_received(neighbour, FeedPosition { boot, position }),
-            Entry::Told {
+            Entry::Confirmed {
                 neighbour,
                 position,
             } => {
@@ -205,14 +207,14 @@ impl Node {
             for neighbour in herd.iter() {
                 let name = neighbour.name().as_bytes();
                 if let Some(heard) = neighbour.received() {
-                    Entry::Heard {
+                    Entry::Received {
                         neighbour: name,
                         boot: heard.boot,
                         position: heard.position,
                     }
                     .write(out);
                 }
-                Entry::Told {
+                Entry::Confirmed {
                     neighbour: name,
                     position: neighbour.synced().max(neighbour.journaled_synced()),
                 }

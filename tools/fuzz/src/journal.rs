@@ -5,7 +5,8 @@ use herd_mio::core::base::boot_id::BootId;
 use herd_mio::core::base::limits::LINK_LINE_BYTES;
 use herd_mio::core::journal::durability::Fsync;
 use herd_mio::core::journal::format::{
-    End, Entry, Format, JournalError, MAX_ENTRY, Replay, Salt, header, header_of_format_1, seal,
+    End, Entry, Format, JournalError, MAX_ENTRY, Replay, Salt, header, header_of_format_1,
+    write_checksums,
 };
 use herd_mio::core::node::Node;
 use herd_testkit::fake_disk::FakeDisk;
@@ -63,7 +64,7 @@ pub fn journal(data: &[u8]) {
 enum Owned {
     Life {
         boot: u64,
-        after: u64,
+        last_seq_before: u64,
         machine: u8,
     },
     Synced {
@@ -103,11 +104,11 @@ impl Owned {
         match entry {
             Entry::Life {
                 boot,
-                after,
+                last_seq_before,
                 machine,
             } => Owned::Life {
                 boot: boot.0,
-                after,
+                last_seq_before,
                 machine: machine.min(255) as u8,
             },
             Entry::Synced { offset } => Owned::Synced {
@@ -118,7 +119,7 @@ impl Owned {
                 epoch,
                 line: line.to_vec(),
             },
-            Entry::Heard {
+            Entry::Received {
                 neighbour,
                 boot,
                 position,
@@ -127,7 +128,7 @@ impl Owned {
                 boot: boot.0,
                 position,
             },
-            Entry::Told {
+            Entry::Confirmed {
                 neighbour,
                 position,
             } => Owned::Told {
@@ -141,11 +142,11 @@ impl Owned {
         match self {
             Owned::Life {
                 boot,
-                after,
+                last_seq_before,
                 machine,
             } => Entry::Life {
                 boot: BootId(*boot),
-                after: *after,
+                last_seq_before: *last_seq_before,
                 machine: u64::from(*machine),
             }
             .write(out),
@@ -169,7 +170,7 @@ impl Owned {
                 neighbour,
                 boot,
                 position,
-            } => Entry::Heard {
+            } => Entry::Received {
                 neighbour: NAMES[usize::from(*neighbour) % NAMES.len()].as_bytes(),
                 boot: BootId(*boot),
                 position: *position,
@@ -178,7 +179,7 @@ impl Owned {
             Owned::Told {
                 neighbour,
                 position,
-            } => Entry::Told {
+            } => Entry::Confirmed {
                 neighbour: NAMES[usize::from(*neighbour) % NAMES.len()].as_bytes(),
                 position: *position,
             }
@@ -262,7 +263,7 @@ fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
         }
         let start = file.len();
         entry.write(&mut file);
-        seal(&mut file[start..], SALT, start as u64);
+        write_checksums(&mut file[start..], SALT, start as u64);
         entries.push(entry.read_back());
         starts.push(file.len());
     }
@@ -271,7 +272,7 @@ fn written(input: &[u8], machine: u64) -> arbitrary::Result<Vec<u8>> {
     assert_eq!(told, entries, "what was written is read back");
     let good_end = Ok(End {
         offset: good.len() as u64,
-        torn: 0,
+        torn_bytes: 0,
         format: Some(Format::Two(SALT)),
     });
     assert_eq!(end, good_end);
@@ -379,7 +380,7 @@ fn read(file: &[u8], machine: u64) -> Outcome {
         // The beginning of a header, and room.
         let end = End {
             offset: 0,
-            torn: written as u64,
+            torn_bytes: written as u64,
             format: None,
         };
         let end = begins_header(&file[..written]).then_some(end);
@@ -440,7 +441,7 @@ fn read(file: &[u8], machine: u64) -> Outcome {
     } else {
         Ok(End {
             offset,
-            torn: (written as u64).saturating_sub(offset),
+            torn_bytes: (written as u64).saturating_sub(offset),
             format: Some(format),
         })
     };
@@ -477,7 +478,7 @@ fn entry(bytes: &[u8], format: Format, offset: u64) -> Option<(Entry<'_>, usize)
     let entry = match (payload.first()?, size) {
         (b'L', 25) => Entry::Life {
             boot: BootId(number(1)?),
-            after: number(9)?,
+            last_seq_before: number(9)?,
             machine: number(17)?,
         },
         (b'S', 9) => Entry::Synced { offset: number(1)? },
@@ -491,12 +492,12 @@ fn entry(bytes: &[u8], format: Format, offset: u64) -> Option<(Entry<'_>, usize)
             epoch: Some(u32::from_le_bytes(*payload[9..].first_chunk()?)).filter(|it| *it > 0)?,
             line: &payload[13..],
         },
-        (b'H', 17..) => Entry::Heard {
+        (b'H', 17..) => Entry::Received {
             boot: BootId(number(1)?),
             position: number(9)?,
             neighbour: &payload[17..],
         },
-        (b'T', 9..) => Entry::Told {
+        (b'T', 9..) => Entry::Confirmed {
             position: number(1)?,
             neighbour: &payload[9..],
         },
@@ -563,8 +564,16 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     assert_eq!(node.failure(), None);
     disk.end(promises::End::Killed);
     let again = start(&mut disk, 2);
-    let (before, after) = (node.records(), again.records());
-    assert_eq!(after.digest(), before.digest(), "it knows what it knew");
-    assert_eq!(after.len(), before.len());
-    assert_eq!(after.last_seq(), before.last_seq(), "and since when");
+    let (before, last_seq_before) = (node.records(), again.records());
+    assert_eq!(
+        last_seq_before.digest(),
+        before.digest(),
+        "it knows what it knew"
+    );
+    assert_eq!(last_seq_before.len(), before.len());
+    assert_eq!(
+        last_seq_before.last_seq(),
+        before.last_seq(),
+        "and since when"
+    );
 }

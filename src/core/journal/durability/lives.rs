@@ -16,7 +16,7 @@ pub(super) struct Life {
     /// The boot id of the machine during this life. 0 if it is unknown.
     pub(super) machine: u64,
     /// The sequence number of the last change before this life.
-    pub(super) after: u64,
+    pub(super) last_seq_before: u64,
 }
 
 impl Life {
@@ -24,7 +24,7 @@ impl Life {
     pub(super) fn write(self, out: &mut Vec<u8>) {
         Entry::Life {
             boot: self.boot,
-            after: self.after,
+            last_seq_before: self.last_seq_before,
             machine: self.machine,
         }
         .write(out);
@@ -49,18 +49,18 @@ impl Lives {
         self.0.iter().copied()
     }
 
-    /// Implements [`super::Durability::resume`].
-    pub(super) fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
-        let place = self.0.iter().position(|life| life.boot == boot)?;
-        let machine = self.0[place].machine;
-        let since = &self.0[place + 1..];
+    /// Implements [`super::Durability::resume_position`].
+    pub(super) fn resume_position(&self, boot: BootId, position: u64) -> Option<u64> {
+        let index = self.0.iter().position(|life| life.boot == boot)?;
+        let machine = self.0[index].machine;
+        let since = &self.0[index + 1..];
         if machine == 0 || since.iter().any(|life| life.machine != machine) {
             return None;
         }
         Some(
             since
                 .first()
-                .map_or(position, |next| position.min(next.after)),
+                .map_or(position, |next| position.min(next.last_seq_before)),
         )
     }
 }

@@ -52,7 +52,7 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::{LimitValue, Limits};
-use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, seal};
+use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, write_checksums};
 use crate::core::table::records::{ReaderId, Records};
 
 /// Returns about how many bytes the entries of this table's records need in a journal.
@@ -142,7 +142,7 @@ struct Batch {
 #[derive(Clone, Copy, Debug)]
 struct Backlog {
     /// The sequence number of the last change before the backlog.
-    after: u64,
+    last_seq_before: u64,
     /// The cursor in the feed behind the last change that was written. `None` until the first
     /// attempt to write the backlog.
     reader: Option<ReaderId>,
@@ -290,11 +290,11 @@ impl Durability {
     }
 
     /// Adds an earlier life, which was read from the journal.
-    pub fn restore_life(&mut self, boot: BootId, after: u64, machine: u64) {
+    pub fn restore_life(&mut self, boot: BootId, last_seq_before: u64, machine: u64) {
         self.lives.push(Life {
             boot,
             machine,
-            after,
+            last_seq_before,
         });
     }
 
@@ -325,7 +325,7 @@ impl Durability {
         let life = Life {
             boot,
             machine: self.machine,
-            after: last_seq,
+            last_seq_before: last_seq,
         };
         self.lives.push(life);
         // The copy begins with the earlier lives. During the copy, the entries in `pending` do not
@@ -353,8 +353,8 @@ impl Durability {
     /// the table, with its old number. The neighbour may lack both records, although its position
     /// is after that number.
     #[must_use]
-    pub fn resume(&self, boot: BootId, position: u64) -> Option<u64> {
-        self.lives.resume(boot, position)
+    pub fn resume_position(&self, boot: BootId, position: u64) -> Option<u64> {
+        self.lives.resume_position(boot, position)
     }
 
     /// Returns the sequence number up to which all changes are in the journal.
@@ -368,7 +368,9 @@ impl Durability {
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
-            Some(Backlog { after, .. }) => self.appended_seq.min(after),
+            Some(Backlog {
+                last_seq_before, ..
+            }) => self.appended_seq.min(last_seq_before),
             None => self.appended_seq,
         }
     }
@@ -470,7 +472,7 @@ impl Durability {
     /// Adds a neighbour's change to the backlog, because there is no room for its entry.
     pub fn record_unwritten(&mut self, seq: u64, line: &[u8]) {
         self.backlog.get_or_insert(Backlog {
-            after: seq.saturating_sub(1),
+            last_seq_before: seq.saturating_sub(1),
             reader: None,
         });
         self.pending_seq = seq;
@@ -491,7 +493,7 @@ impl Durability {
         self.note(
             table,
             neighbour.len(),
-            &Entry::Heard {
+            &Entry::Received {
                 neighbour,
                 boot,
                 position,
@@ -507,7 +509,7 @@ impl Durability {
         self.note(
             table,
             neighbour.len(),
-            &Entry::Told {
+            &Entry::Confirmed {
                 neighbour,
                 position,
             },
@@ -515,7 +517,7 @@ impl Durability {
     }
 
     fn note(&mut self, table: u64, name: usize, entry: &Entry<'_>) -> bool {
-        let bytes = Entry::heard_bytes(name);
+        let bytes = Entry::position_bytes(name);
         let may_note = self.room_for(table, bytes) == Room::Enough;
         if may_note {
             entry.write(&mut self.pending);
@@ -628,10 +630,10 @@ impl Durability {
         if is_busy || !is_usable || self.compaction.doubles() || !self.pending.is_empty() {
             return;
         }
-        let after = backlog.after;
+        let last_seq_before = backlog.last_seq_before;
         let reader = *backlog
             .reader
-            .get_or_insert_with(|| records.open_reader(after));
+            .get_or_insert_with(|| records.open_reader(last_seq_before));
         if records.is_caught_up(reader) {
             records.close_reader(reader);
             self.backlog = None;
@@ -650,15 +652,19 @@ impl Durability {
 
     /// Updates the backlog after a compaction. The new journal has all changes up to `copied_seq`.
     fn backlog_copied(&mut self, records: &mut Records) {
-        let Some(Backlog { after, reader }) = self.backlog else {
+        let Some(Backlog {
+            last_seq_before,
+            reader,
+        }) = self.backlog
+        else {
             return;
         };
         if let Some(reader) = reader {
             records.close_reader(reader);
         }
-        let after = after.max(self.copied_seq);
-        self.backlog = (after < records.last_seq()).then_some(Backlog {
-            after,
+        let last_seq_before = last_seq_before.max(self.copied_seq);
+        self.backlog = (last_seq_before < records.last_seq()).then_some(Backlog {
+            last_seq_before,
             reader: None,
         });
     }
@@ -719,11 +725,11 @@ impl Durability {
         let mut offset = file.length;
         if file.is_untouched() {
             let header = self.header_of(file);
-            seal(&mut entries, file.salt, header.len() as u64);
+            write_checksums(&mut entries, file.salt, header.len() as u64);
             entries.splice(..0, header);
             offset = 0;
         } else {
-            seal(&mut entries, file.salt, offset);
+            write_checksums(&mut entries, file.salt, offset);
         }
         Chunk {
             file: file.id,

@@ -16,13 +16,13 @@ fn a_neighbour_resumes_at_the_last_position_its_lives_share() {
         machine: 7,
     };
     durability.opened(opened, BootId(3), 150);
-    assert_eq!(durability.resume(BootId(9), 50), None);
-    assert_eq!(durability.resume(BootId(1), 50), Some(50));
-    assert_eq!(durability.resume(BootId(1), 100), Some(90));
-    assert_eq!(durability.resume(BootId(2), 150), Some(150));
-    assert_eq!(durability.resume(BootId(2), 170), Some(150));
-    assert_eq!(durability.resume(BootId(3), 160), Some(160));
-    assert_eq!(durability.resume(BootId(4), 1), None);
+    assert_eq!(durability.resume_position(BootId(9), 50), None);
+    assert_eq!(durability.resume_position(BootId(1), 50), Some(50));
+    assert_eq!(durability.resume_position(BootId(1), 100), Some(90));
+    assert_eq!(durability.resume_position(BootId(2), 150), Some(150));
+    assert_eq!(durability.resume_position(BootId(2), 170), Some(150));
+    assert_eq!(durability.resume_position(BootId(3), 160), Some(160));
+    assert_eq!(durability.resume_position(BootId(4), 1), None);
 }
 
 /// Tests of disk results in an order that random tests seldom produce. There is no disk here: each

@@ -54,32 +54,32 @@
 //!   of the disk or of a program leaves such bytes. The server refuses to start, and the error
 //!   names the offset. Otherwise the server would silently lose acknowledged records.
 
-mod judge;
-mod label;
+mod damage;
+mod header_probe;
 mod scan;
 
 use std::fmt;
 
 use twox_hash::XxHash3_64;
 
-pub use self::judge::Judge;
-pub use self::label::{Label, label};
+pub use self::damage::DamageDetector;
+pub use self::header_probe::{HeaderProbe, probe_header};
 pub use self::scan::{Piece, Scan, Tail};
 
 use crate::core::base::boot_id::BootId;
 use crate::core::base::limits::LINK_LINE_BYTES;
 
 /// The number of bytes of an entry before its payload, in format 2.
-const FRAME: usize = 12;
+const FRAME_BYTES: usize = 12;
 /// The number of bytes of an entry's checksum.
-const SUM: usize = 8;
+const CHECKSUM_BYTES: usize = 8;
 /// The maximum length of a payload: a record of a later epoch with the longest `AT` line.
 const MAX_PAYLOAD: usize = 1 + 8 + 4 + LINK_LINE_BYTES;
 /// The number of digits of the salt, and of the checksum, in the header.
 const DIGITS: usize = 16;
 
 /// The maximum length of an entry, in bytes.
-pub const MAX_ENTRY: usize = FRAME + MAX_PAYLOAD;
+pub const MAX_ENTRY: usize = FRAME_BYTES + MAX_PAYLOAD;
 
 /// The format of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub enum Entry<'a> {
         boot: BootId,
         /// The sequence number of the last change before this life. Changes of this life have
         /// higher numbers.
-        after: u64,
+        last_seq_before: u64,
         /// The machine's own boot id, or 0 if it has none. While this id stays the same, the
         /// machine was not restarted, so no written byte is lost.
         machine: u64,
@@ -131,7 +131,7 @@ pub enum Entry<'a> {
         line: &'a [u8],
     },
     /// A neighbour's feed was received up to a position.
-    Heard {
+    Received {
         /// The name of the neighbour.
         neighbour: &'a [u8],
         /// The id of the neighbour's life in which the neighbour sent this part of its feed.
@@ -140,7 +140,7 @@ pub enum Entry<'a> {
         position: u64,
     },
     /// This server confirmed to a neighbour that the neighbour has our feed up to a position.
-    Told {
+    Confirmed {
         /// The name of the neighbour.
         neighbour: &'a [u8],
         /// The sequence number in our feed that this server confirmed to the neighbour.
@@ -175,19 +175,19 @@ pub fn header_of_format_1(server: &str) -> Vec<u8> {
 
 impl<'a> Entry<'a> {
     /// Appends the entry without its checksum. The checksum depends on the offset in the file, so
-    /// [`seal`] adds it later.
+    /// [`write_checksums`] adds it later.
     pub fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.extend_from_slice(&[0; FRAME]);
+        out.extend_from_slice(&[0; FRAME_BYTES]);
         match self {
             Entry::Life {
                 boot,
-                after,
+                last_seq_before,
                 machine,
             } => {
                 out.push(b'L');
                 out.extend_from_slice(&boot.0.to_le_bytes());
-                out.extend_from_slice(&after.to_le_bytes());
+                out.extend_from_slice(&last_seq_before.to_le_bytes());
                 out.extend_from_slice(&machine.to_le_bytes());
             }
             Entry::Synced { offset } => {
@@ -202,7 +202,7 @@ impl<'a> Entry<'a> {
                 }
                 out.extend_from_slice(line);
             }
-            Entry::Heard {
+            Entry::Received {
                 neighbour,
                 boot,
                 position,
@@ -212,7 +212,7 @@ impl<'a> Entry<'a> {
                 out.extend_from_slice(&position.to_le_bytes());
                 out.extend_from_slice(neighbour);
             }
-            Entry::Told {
+            Entry::Confirmed {
                 neighbour,
                 position,
             } => {
@@ -222,28 +222,28 @@ impl<'a> Entry<'a> {
             }
         }
         // The length fits: no line comes near 4 GiB.
-        let length = ((out.len() - start - FRAME) as u32).to_le_bytes();
-        out[start + SUM..start + FRAME].copy_from_slice(&length);
+        let length = ((out.len() - start - FRAME_BYTES) as u32).to_le_bytes();
+        out[start + CHECKSUM_BYTES..start + FRAME_BYTES].copy_from_slice(&length);
     }
 
     /// Returns the number of bytes of an entry for a record of epoch 0, with a line of `line`
     /// bytes.
     #[must_use]
     pub const fn record_bytes(line: usize) -> usize {
-        FRAME + 1 + 8 + line
+        FRAME_BYTES + 1 + 8 + line
     }
 
     /// Returns the number of bytes of a [`Life`](Entry::Life) entry.
     #[must_use]
     pub const fn life_bytes() -> usize {
-        FRAME + 1 + 3 * 8
+        FRAME_BYTES + 1 + 3 * 8
     }
 
-    /// Returns the number of bytes of a [`Heard`](Entry::Heard) entry, for a name of `name` bytes.
-    /// A [`Told`](Entry::Told) entry is shorter.
+    /// Returns the number of bytes of a [`Received`](Entry::Received) entry, for a name of `name`
+    /// bytes. A [`Confirmed`](Entry::Confirmed) entry is shorter.
     #[must_use]
-    pub const fn heard_bytes(name: usize) -> usize {
-        FRAME + 1 + 2 * 8 + name
+    pub const fn position_bytes(name: usize) -> usize {
+        FRAME_BYTES + 1 + 2 * 8 + name
     }
 
     fn read(payload: &'a [u8]) -> Option<Entry<'a>> {
@@ -251,11 +251,11 @@ impl<'a> Entry<'a> {
         match kind {
             b'L' => {
                 let (boot, rest) = number(rest)?;
-                let (after, rest) = number(rest)?;
+                let (last_seq_before, rest) = number(rest)?;
                 let (machine, rest) = number(rest)?;
                 let life = Entry::Life {
                     boot: BootId(boot),
-                    after,
+                    last_seq_before,
                     machine,
                 };
                 rest.is_empty().then_some(life)
@@ -281,7 +281,7 @@ impl<'a> Entry<'a> {
             b'H' => {
                 let (boot, rest) = number(rest)?;
                 let (position, neighbour) = number(rest)?;
-                Some(Entry::Heard {
+                Some(Entry::Received {
                     neighbour,
                     boot: BootId(boot),
                     position,
@@ -289,7 +289,7 @@ impl<'a> Entry<'a> {
             }
             b'T' => {
                 let (position, neighbour) = number(rest)?;
-                Some(Entry::Told {
+                Some(Entry::Confirmed {
                     neighbour,
                     position,
                 })
@@ -301,18 +301,18 @@ impl<'a> Entry<'a> {
 
 /// Writes the checksums into the entries in `bytes`. The file of these entries has this `salt`. The
 /// first entry begins at `offset` of the file.
-pub fn seal(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
-    while let Some((sum, rest)) = bytes.split_first_chunk_mut::<SUM>() {
+pub fn write_checksums(mut bytes: &mut [u8], salt: Salt, mut offset: u64) {
+    while let Some((sum, rest)) = bytes.split_first_chunk_mut::<CHECKSUM_BYTES>() {
         let Some(length) = rest.first_chunk::<4>() else {
             return;
         };
         let size = 4 + u32::from_le_bytes(*length) as usize;
-        let Some((summed, behind)) = rest.split_at_mut_checked(size) else {
+        let Some((checked_bytes, following)) = rest.split_at_mut_checked(size) else {
             return;
         };
-        *sum = checksum(summed, salt, offset);
-        offset += (SUM + size) as u64;
-        bytes = behind;
+        *sum = checksum(checked_bytes, salt, offset);
+        offset += (CHECKSUM_BYTES + size) as u64;
+        bytes = following;
     }
 }
 
@@ -321,9 +321,9 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_le_bytes(*number), rest))
 }
 
-/// Returns the checksum of an entry. `summed` is the entry's length and payload.
-fn checksum(summed: &[u8], salt: Salt, offset: u64) -> [u8; SUM] {
-    XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), summed).to_le_bytes()
+/// Returns the checksum of an entry. `checked_bytes` is the entry's length and payload.
+fn checksum(checked_bytes: &[u8], salt: Salt, offset: u64) -> [u8; CHECKSUM_BYTES] {
+    XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), checked_bytes).to_le_bytes()
 }
 
 /// The result of reading a header: what a file begins with.
@@ -342,9 +342,9 @@ enum Header {
 
 /// Reads the header of a journal of `server`.
 fn read_header(file: &[u8], server: &str) -> Header {
-    let first = header_of_format_1(server);
-    if file.starts_with(&first) {
-        return Header::Whole(Format::One, first.len());
+    let format_1 = header_of_format_1(server);
+    if file.starts_with(&format_1) {
+        return Header::Whole(Format::One, format_1.len());
     }
     let before_salt = header_before_salt(server).into_bytes();
     let bytes = header_bytes(server);
@@ -355,7 +355,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
         return Header::Whole(Format::Two(salt), bytes);
     }
     // The first `written` bytes may be an unfinished header. Then all later bytes are zeros.
-    let written = common(file, &first).max(like_second(file, &before_salt));
+    let written = common_prefix(file, &format_1).max(format_2_prefix(file, &before_salt));
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign
     } else if file.len() < bytes {
@@ -366,8 +366,8 @@ fn read_header(file: &[u8], server: &str) -> Header {
 }
 
 /// Returns the number of first bytes that look like a header of format 2.
-fn like_second(file: &[u8], before_salt: &[u8]) -> usize {
-    let mut written = common(file, before_salt);
+fn format_2_prefix(file: &[u8], before_salt: &[u8]) -> usize {
+    let mut written = common_prefix(file, before_salt);
     if written < before_salt.len() {
         return written;
     }
@@ -383,7 +383,7 @@ fn like_second(file: &[u8], before_salt: &[u8]) -> usize {
     written
 }
 
-fn common(one: &[u8], other: &[u8]) -> usize {
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a == b).count()
 }
 
@@ -406,7 +406,7 @@ enum Found<'a> {
     /// Perhaps the beginning of an entry. More bytes are needed.
     Beginning,
     /// No entry begins here.
-    Nothing,
+    NoEntry,
 }
 
 /// Returns what begins at `offset` of the file. `bytes` are the bytes of the file from there on.
@@ -418,7 +418,7 @@ fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
             }
             Some(_) | None => return Found::Beginning,
         },
-        Format::Two(_) => match bytes.split_first_chunk::<SUM>() {
+        Format::Two(_) => match bytes.split_first_chunk::<CHECKSUM_BYTES>() {
             Some((sum, sized)) => (u64::from_le_bytes(*sum), sized),
             None => return Found::Beginning,
         },
@@ -428,27 +428,27 @@ fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
     };
     let size = u32::from_le_bytes(*length) as usize;
     if size == 0 || size > MAX_PAYLOAD {
-        return Found::Nothing;
+        return Found::NoEntry;
     }
     let frame = match format {
-        Format::One => FRAME_1,
-        Format::Two(_) => FRAME,
+        Format::One => FRAME_1_BYTES,
+        Format::Two(_) => FRAME_BYTES,
     };
     let Some(payload) = bytes.get(frame..frame + size) else {
         return Found::Beginning;
     };
-    let is_good = match format {
+    let is_valid = match format {
         Format::One => sum == u64::from(checksum_of_format_1(*length, payload)),
         Format::Two(salt) => checksum(&sized[..4 + size], salt, offset) == sum.to_le_bytes(),
     };
-    if !is_good {
-        return Found::Nothing;
+    if !is_valid {
+        return Found::NoEntry;
     }
-    Entry::read(payload).map_or(Found::Nothing, |entry| Found::Entry(entry, frame + size))
+    Entry::read(payload).map_or(Found::NoEntry, |entry| Found::Entry(entry, frame + size))
 }
 
 /// The number of bytes of an entry of format 1 before its payload.
-const FRAME_1: usize = 8;
+const FRAME_1_BYTES: usize = 8;
 
 fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
@@ -489,7 +489,7 @@ pub struct End {
     /// All bytes before this offset are good. The next entry is written here.
     pub offset: u64,
     /// The number of bytes behind `offset` that are neither entries nor reserved room.
-    pub torn: u64,
+    pub torn_bytes: u64,
     /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
 }
@@ -498,14 +498,14 @@ pub struct End {
 ///
 /// ```
 /// use herd_mio::core::base::boot_id::BootId;
-/// use herd_mio::core::journal::format::{Entry, Format, Replay, Salt, header, seal};
+/// use herd_mio::core::journal::format::{Entry, Format, Replay, Salt, header, write_checksums};
 ///
 /// let salt = Salt(0x5a17);
 /// let mut file = header("Riley", salt);
 /// let start = file.len();
-/// let life = Entry::Life { boot: BootId(7), after: 0, machine: 1 };
+/// let life = Entry::Life { boot: BootId(7), last_seq_before: 0, machine: 1 };
 /// life.write(&mut file);
-/// seal(&mut file[start..], salt, start as u64);
+/// write_checksums(&mut file[start..], salt, start as u64);
 /// let good = file.len() as u64;
 /// file.extend_from_slice(b"half an ent");
 ///
@@ -513,13 +513,13 @@ pub struct End {
 /// let mut lives = 0;
 /// replay.data_received(&file, |entry| lives += u32::from(entry == life))?;
 /// let end = replay.finish()?;
-/// assert_eq!((lives, end.offset, end.torn), (1, good, 11));
+/// assert_eq!((lives, end.offset, end.torn_bytes), (1, good, 11));
 /// assert_eq!(end.format, Some(Format::Two(salt)));
 /// # Ok::<(), herd_mio::core::journal::format::JournalError>(())
 /// ```
 pub struct Replay {
     server: String,
-    judge: Judge,
+    detector: DamageDetector,
     /// The bytes of the header, until it is whole. Then the scan of the entries.
     state: State,
 }
@@ -536,31 +536,31 @@ impl Replay {
     pub fn new(server: &str, machine: u64) -> Replay {
         Replay {
             server: server.to_owned(),
-            judge: Judge::new(machine),
+            detector: DamageDetector::new(machine),
             state: State::Header(Vec::new()),
         }
     }
 
-    /// Reads the next bytes of the file. Passes each good entry in these bytes to `tell`, up to the
-    /// first gap.
+    /// Reads the next bytes of the file. Passes each good entry in these bytes to `on_entry`, up to
+    /// the first gap.
     ///
     /// # Errors
     /// The file is not a journal of this server.
     pub fn data_received(
         &mut self,
         data: &[u8],
-        mut tell: impl FnMut(Entry<'_>),
+        mut on_entry: impl FnMut(Entry<'_>),
     ) -> Result<(), JournalError> {
-        let judge = &mut self.judge;
-        let tell = |piece: Piece<'_>| heed(judge, piece, &mut tell);
+        let detector = &mut self.detector;
+        let on_entry = |piece: Piece<'_>| observe_and_emit(detector, piece, &mut on_entry);
         match &mut self.state {
-            State::Entries(_, scan) => scan.data_received(data, tell),
+            State::Entries(_, scan) => scan.data_received(data, on_entry),
             State::Header(pending) => {
                 pending.extend_from_slice(data);
                 match read_header(pending, &self.server) {
                     Header::Whole(format, bytes) => {
                         let mut scan = Scan::new(format, bytes as u64);
-                        scan.data_received(&pending[bytes..], tell);
+                        scan.data_received(&pending[bytes..], on_entry);
                         self.state = State::Entries(format, scan);
                     }
                     Header::Beginning => {}
@@ -580,7 +580,9 @@ impl Replay {
     /// The journal is damaged.
     pub fn finish(self) -> Result<End, JournalError> {
         let Replay {
-            mut judge, state, ..
+            mut detector,
+            state,
+            ..
         } = self;
         let (format, scan) = match state {
             State::Entries(format, scan) => (format, scan),
@@ -588,36 +590,41 @@ impl Replay {
             State::Header(pending) => {
                 return Ok(End {
                     offset: 0,
-                    torn: written(&pending) as u64,
+                    torn_bytes: nonzero_len(&pending) as u64,
                     format: None,
                 });
             }
         };
-        // Entries that the scan finds only now are behind a gap, so they are not passed to `tell`.
-        let tail = scan.finish(|piece| judge.note(&piece));
-        judge.verdict()?;
+        // Entries that the scan finds only now are behind a gap, so they are not passed to
+        // `on_entry`.
+        let tail = scan.finish(|piece| detector.observe(&piece));
+        detector.check()?;
         // After a loss of power, the tail begins at the first gap and ends at the last written
         // byte.
-        let offset = judge.broken_at().unwrap_or(tail.offset);
+        let offset = detector.first_gap().unwrap_or(tail.offset);
         Ok(End {
             offset,
-            torn: tail.offset + tail.torn - offset,
+            torn_bytes: tail.offset + tail.torn_bytes - offset,
             format: Some(format),
         })
     }
 }
 
-/// Passes a piece to the judge. An entry before the first gap is also passed to `tell`.
+/// Passes a piece to the judge. An entry before the first gap is also passed to `on_entry`.
 #[inline]
-fn heed(judge: &mut Judge, piece: Piece<'_>, tell: &mut impl FnMut(Entry<'_>)) {
-    judge.note(&piece);
-    if let (Piece::Entry { entry, .. }, None) = (piece, judge.broken_at()) {
-        tell(entry);
+fn observe_and_emit(
+    detector: &mut DamageDetector,
+    piece: Piece<'_>,
+    on_entry: &mut impl FnMut(Entry<'_>),
+) {
+    detector.observe(&piece);
+    if let (Piece::Entry { entry, .. }, None) = (piece, detector.first_gap()) {
+        on_entry(entry);
     }
 }
 
 /// Returns the offset behind the last byte that is not zero.
-fn written(bytes: &[u8]) -> usize {
+fn nonzero_len(bytes: &[u8]) -> usize {
     let last = bytes.iter().rposition(|&byte| byte != 0);
     last.map_or(0, |last| last + 1)
 }
@@ -638,7 +645,7 @@ mod tests {
     fn append(file: &mut Vec<u8>, entry: Entry<'_>) {
         let start = file.len();
         entry.write(file);
-        seal(&mut file[start..], SALT, start as u64);
+        write_checksums(&mut file[start..], SALT, start as u64);
     }
 
     /// Reads a file in pieces of `piece` bytes. Returns the debug texts of the entries.
@@ -658,7 +665,7 @@ mod tests {
         for entry in [
             Entry::Life {
                 boot: BootId(7),
-                after: 0,
+                last_seq_before: 0,
                 machine: 1,
             },
             Entry::Record {
@@ -666,7 +673,7 @@ mod tests {
                 epoch: 0,
                 line: b"AT Riley +0.000000000 x +1+2 3",
             },
-            Entry::Heard {
+            Entry::Received {
                 neighbour: b"Jaquez",
                 boot: BootId(9),
                 position: 5,
@@ -687,7 +694,7 @@ mod tests {
             for piece in [1, 3, 1_000] {
                 let (entries, end) = replay(&file, piece).unwrap();
                 assert_eq!(
-                    (entries.len(), end.offset, end.torn),
+                    (entries.len(), end.offset, end.torn_bytes),
                     (0, 0, written as u64)
                 );
             }
@@ -713,7 +720,7 @@ mod tests {
                 3,
                 End {
                     offset: length,
-                    torn: 0,
+                    torn_bytes: 0,
                     format: Some(Format::Two(SALT)),
                 }
             )
@@ -737,7 +744,7 @@ mod tests {
             let (entries, end) = replay(&file[..length], 7).unwrap();
             let whole = starts[1..].iter().filter(|&&start| start <= length).count();
             assert_eq!(entries.len(), whole, "cut at {length}");
-            assert!(end.offset as usize + end.torn as usize <= length);
+            assert!(end.offset as usize + end.torn_bytes as usize <= length);
         }
     }
 
@@ -764,7 +771,7 @@ mod tests {
                     (2, starts[2]),
                     "byte {at}"
                 );
-                assert!(end.torn > 0);
+                assert!(end.torn_bytes > 0);
             }
         }
     }
@@ -811,7 +818,7 @@ mod tests {
         // the offset.
         let life = Entry::Life {
             boot: BootId(7),
-            after: 0,
+            last_seq_before: 0,
             machine: 1,
         };
         let mut forged = Vec::new();
@@ -819,7 +826,7 @@ mod tests {
             for offset in 0..400 {
                 let start = forged.len();
                 life.write(&mut forged);
-                seal(&mut forged[start..], salt, offset);
+                write_checksums(&mut forged[start..], salt, offset);
             }
         }
         forged.extend_from_slice(&life_of_format_1());
@@ -827,7 +834,7 @@ mod tests {
         let good = file.len();
         append(
             &mut file,
-            Entry::Heard {
+            Entry::Received {
                 neighbour: &forged[..4_000],
                 boot: BootId(1),
                 position: 1,
@@ -835,18 +842,21 @@ mod tests {
         );
         append(
             &mut file,
-            Entry::Heard {
+            Entry::Received {
                 neighbour: &forged[forged.len() - 4_000..],
                 boot: BootId(1),
                 position: 1,
             },
         );
         let whole = replay(&file, 1_000).unwrap();
-        assert_eq!(whole.1.torn, 0);
+        assert_eq!(whole.1.torn_bytes, 0);
         // A cut at any offset inside these entries leaves a torn tail, not damage.
         for cut in (good + 1..file.len()).step_by(13) {
             let (entries, end) = replay(&file[..cut], usize::MAX).unwrap();
-            assert!(entries.len() >= 3 && end.torn > 0, "cut at {cut}: {end:?}");
+            assert!(
+                entries.len() >= 3 && end.torn_bytes > 0,
+                "cut at {cut}: {end:?}"
+            );
         }
     }
 
@@ -887,10 +897,10 @@ mod tests {
         for piece in [1, 7, 1_000] {
             let (entries, end) = replay(&file, piece).unwrap();
             assert_eq!((entries.len(), end.format), (2, Some(Format::One)));
-            assert_eq!((end.offset, end.torn), (file.len() as u64, 0));
+            assert_eq!((end.offset, end.torn_bytes), (file.len() as u64, 0));
         }
         let mut damaged = file.clone();
-        damaged[header_of_format_1("Riley").len() + FRAME_1] ^= 1;
+        damaged[header_of_format_1("Riley").len() + FRAME_1_BYTES] ^= 1;
         let outcome = replay(&damaged, 100);
         assert!(
             matches!(outcome, Err(JournalError::Damaged { .. })),

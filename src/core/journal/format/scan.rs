@@ -5,7 +5,7 @@
 //! entry. So after a broken entry of format 1, the scan reads the length field of this entry, and
 //! looks for no entry inside that length.
 
-use super::{Entry, FRAME, FRAME_1, Format, Found, MAX_PAYLOAD, find};
+use super::{Entry, FRAME_1_BYTES, FRAME_BYTES, Format, Found, MAX_PAYLOAD, find};
 
 /// One piece of a journal. A scan reports the pieces in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Tail {
     pub offset: u64,
     /// The number of bytes from `offset` to the last byte that is not zero. These bytes are not an
     /// entry, and not reserved room.
-    pub torn: u64,
+    pub torn_bytes: u64,
 }
 
 /// Scans the bytes behind a journal's header. The file may be passed in parts of any size. A scan
@@ -55,9 +55,9 @@ pub struct Scan {
 struct Gap {
     start: u64,
     /// The offset behind the last byte of the gap that is not zero.
-    written: u64,
+    nonzero_end: u64,
     /// The scan looks for no entry before this offset.
-    blind_until: u64,
+    skip_until: u64,
 }
 
 impl Scan {
@@ -72,74 +72,75 @@ impl Scan {
         }
     }
 
-    /// Scans the next bytes of the file, and passes the pieces in them to `tell`.
-    pub fn data_received(&mut self, data: &[u8], mut tell: impl FnMut(Piece<'_>)) {
+    /// Scans the next bytes of the file, and passes the pieces in them to `on_piece`.
+    pub fn data_received(&mut self, data: &[u8], mut on_piece: impl FnMut(Piece<'_>)) {
         self.pending.extend_from_slice(data);
-        self.search(false, &mut tell);
+        self.search(false, &mut on_piece);
     }
 
-    /// Ends the scan, after the last byte of the file. Passes the remaining pieces to `tell`, and
-    /// returns the tail.
-    pub fn finish(mut self, mut tell: impl FnMut(Piece<'_>)) -> Tail {
-        self.search(true, &mut tell);
+    /// Ends the scan, after the last byte of the file. Passes the remaining pieces to `on_piece`,
+    /// and returns the tail.
+    pub fn finish(mut self, mut on_piece: impl FnMut(Piece<'_>)) -> Tail {
+        self.search(true, &mut on_piece);
         match self.gap {
             None => Tail {
                 offset: self.offset,
-                torn: 0,
+                torn_bytes: 0,
             },
             Some(gap) => Tail {
                 offset: gap.start,
-                torn: gap.written - gap.start,
+                torn_bytes: gap.nonzero_end - gap.start,
             },
         }
     }
 
-    fn search(&mut self, is_end: bool, tell: &mut impl FnMut(Piece<'_>)) {
-        let mut used = 0;
-        while used < self.pending.len() {
-            let (rest, offset) = (&self.pending[used..], self.offset + used as u64);
+    fn search(&mut self, is_end: bool, on_piece: &mut impl FnMut(Piece<'_>)) {
+        let mut consumed = 0;
+        while consumed < self.pending.len() {
+            let (rest, offset) = (&self.pending[consumed..], self.offset + consumed as u64);
             let found = match self.gap {
-                Some(gap) if offset < gap.blind_until => Found::Nothing,
+                Some(gap) if offset < gap.skip_until => Found::NoEntry,
                 Some(_) | None => find(rest, self.format, offset),
             };
             match found {
                 Found::Entry(entry, bytes) => {
                     if let Some(Gap { start, .. }) = self.gap.take() {
                         let end = offset;
-                        tell(Piece::Gap { offset: start, end });
+                        on_piece(Piece::Gap { offset: start, end });
                     }
-                    tell(Piece::Entry {
+                    on_piece(Piece::Entry {
                         offset,
                         bytes,
                         entry,
                     });
-                    used += bytes;
+                    consumed += bytes;
                 }
                 Found::Beginning if !is_end => break,
-                Found::Beginning | Found::Nothing => {
+                Found::Beginning | Found::NoEntry => {
                     let gap = self.gap.get_or_insert_with(|| Gap {
                         start: offset,
-                        written: offset,
-                        blind_until: claimed_end(rest, self.format, offset),
+                        nonzero_end: offset,
+                        skip_until: claimed_end(rest, self.format, offset),
                     });
                     if rest[0] != 0 {
-                        gap.written = offset + 1;
+                        gap.nonzero_end = offset + 1;
                     }
-                    used += no_entry_in(rest);
+                    consumed += skippable_bytes(rest);
                 }
             }
         }
-        self.pending.drain(..used);
-        self.offset += used as u64;
+        self.pending.drain(..consumed);
+        self.offset += consumed as u64;
     }
 }
 
 /// Returns how many of the first bytes can be skipped, if the first byte begins no entry. The
-/// length field of an entry is never zero, and ends within the first `FRAME` bytes of the entry. So
-/// a long run of zeros, such as reserved room, contains no beginning of an entry except at its end.
-fn no_entry_in(bytes: &[u8]) -> usize {
+/// length field of an entry is never zero, and ends within the first `FRAME_BYTES` bytes of the
+/// entry. So a long run of zeros, such as reserved room, contains no beginning of an entry except
+/// at its end.
+fn skippable_bytes(bytes: &[u8]) -> usize {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    zeros.saturating_sub(FRAME - 1).max(1)
+    zeros.saturating_sub(FRAME_BYTES - 1).max(1)
 }
 
 /// Returns the offset at which a broken entry of format 1 ends according to its length field.
@@ -150,14 +151,14 @@ fn claimed_end(bytes: &[u8], format: Format, offset: u64) -> u64 {
         (Format::One, None) | (Format::Two(_), _) => return offset,
     };
     match claimed <= MAX_PAYLOAD {
-        true => offset + (FRAME_1 + claimed) as u64,
+        true => offset + (FRAME_1_BYTES + claimed) as u64,
         false => offset,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Salt, header, header_bytes, seal};
+    use super::super::{Salt, header, header_bytes, write_checksums};
     use super::*;
     use crate::core::base::boot_id::BootId;
     use proptest::prelude::*;
@@ -173,10 +174,10 @@ mod tests {
             let entry = match seq % 4 {
                 0 => Entry::Life {
                     boot: BootId(seq),
-                    after: seq,
+                    last_seq_before: seq,
                     machine: 0,
                 },
-                1 => Entry::Heard {
+                1 => Entry::Received {
                     neighbour: b"Jaquez",
                     boot: BootId(1),
                     position: seq,
@@ -189,17 +190,17 @@ mod tests {
             };
             let start = file.len();
             entry.write(&mut file);
-            seal(&mut file[start..], SALT, start as u64);
+            write_checksums(&mut file[start..], SALT, start as u64);
             starts.push(file.len() as u64);
         }
         (file, starts)
     }
 
     /// The start and the end of each entry or gap.
-    type Places = Vec<(u64, u64)>;
+    type Ranges = Vec<(u64, u64)>;
 
     /// Returns the entries, the gaps and the tail that a scan finds.
-    fn scan(file: &[u8], piece: usize) -> (Places, Places, Tail) {
+    fn scan(file: &[u8], piece: usize) -> (Ranges, Ranges, Tail) {
         let header = header_bytes("Riley");
         let mut scan = Scan::new(Format::Two(SALT), header as u64);
         let (mut entries, mut gaps) = (Vec::new(), Vec::new());
@@ -225,7 +226,7 @@ mod tests {
             assert_eq!(gaps, [(starts[2], starts[3])], "in pieces of {piece}");
             let end = Tail {
                 offset: starts[6],
-                torn: 0,
+                torn_bytes: 0,
             };
             assert_eq!(tail, end, "in pieces of {piece}");
         }
@@ -263,15 +264,15 @@ mod tests {
                 .collect();
             prop_assert_eq!(&entries, &untouched);
             // Every byte is part of an entry, a gap or the tail, or it is a zero behind the tail.
-            let mut places: Vec<_> = entries.iter().chain(&gaps).copied().collect();
-            places.sort_unstable();
+            let mut ranges: Vec<_> = entries.iter().chain(&gaps).copied().collect();
+            ranges.sort_unstable();
             let mut offset = header_bytes("Riley") as u64;
-            for (start, end) in places {
+            for (start, end) in ranges {
                 prop_assert_eq!(start, offset);
                 offset = end;
             }
             prop_assert_eq!(tail.offset, offset);
-            let rest = file.get((tail.offset + tail.torn) as usize..).unwrap_or_default();
+            let rest = file.get((tail.offset + tail.torn_bytes) as usize..).unwrap_or_default();
             prop_assert!(rest.iter().all(|&byte| byte == 0));
         }
     }

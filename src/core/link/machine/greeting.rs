@@ -42,7 +42,7 @@ impl Resume {
             return Resume::All;
         }
         let durability = context.durability.as_deref();
-        match durability.and_then(|durability| durability.resume(boot, position)) {
+        match durability.and_then(|durability| durability.resume_position(boot, position)) {
             // According to our journal, the life `boot` ended before `position`.
             Some(after) if after < position => Resume::RolledBack,
             // Our journal can be an older copy, without the last part of that life. So the feed is

@@ -10,9 +10,9 @@ const MAX_NAME: usize = 64;
 
 /// What a tool knows about a file from its first bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Label {
+pub enum HeaderProbe {
     /// The header is whole.
-    Whole {
+    Valid {
         /// The name of the server that the journal belongs to.
         server: String,
         /// The format of the journal.
@@ -21,7 +21,7 @@ pub enum Label {
         bytes: usize,
     },
     /// The header is damaged, but enough of it is left to read the entries.
-    Mended {
+    Repaired {
         /// The name of the server that the journal belongs to.
         server: String,
         /// The format of the journal.
@@ -33,60 +33,60 @@ pub enum Label {
     Unwritten,
     /// The header names a format that this version does not know. The value is the number of that
     /// format.
-    Later(u64),
+    NewerFormat(u64),
     /// A damaged header of format 2 without a readable salt. Without the salt, no entry can be
     /// recognized.
-    Lost,
+    SaltLost,
     /// The file is not a journal.
-    Foreign,
+    NotAJournal,
 }
 
 /// Reads the label of a file. `first` is the first 1 KiB of the file, or the whole file if it is
 /// shorter.
 #[must_use]
-pub fn label(first: &[u8]) -> Label {
-    let written = super::written(first);
-    let Some((number, server)) = names(first) else {
-        return match mended(first) {
-            Some(label) => label,
+pub fn probe_header(first: &[u8]) -> HeaderProbe {
+    let written = super::nonzero_len(first);
+    let Some((number, server)) = format_and_name(first) else {
+        return match repaired(first) {
+            Some(probe) => probe,
             // The first byte is zero but later ones are not, so the beginning of the header was
             // lost.
-            None if written > 0 && first[0] == 0 => Label::Lost,
-            None if MAGIC.starts_with(&first[..written]) => Label::Unwritten,
-            None if first.starts_with(MAGIC) => unfinished(first, written),
-            None => Label::Foreign,
+            None if written > 0 && first[0] == 0 => HeaderProbe::SaltLost,
+            None if MAGIC.starts_with(&first[..written]) => HeaderProbe::Unwritten,
+            None if first.starts_with(MAGIC) => probe_unfinished(first, written),
+            None => HeaderProbe::NotAJournal,
         };
     };
     if number > 2 {
-        return mended(first).unwrap_or(Label::Later(number));
+        return repaired(first).unwrap_or(HeaderProbe::NewerFormat(number));
     }
     match read_header(first, &server) {
-        Header::Whole(format, bytes) => Label::Whole {
+        Header::Whole(format, bytes) => HeaderProbe::Valid {
             server,
             format,
             bytes,
         },
-        Header::Beginning | Header::Unwritten => Label::Unwritten,
-        Header::Foreign => mended(first).unwrap_or(Label::Lost),
+        Header::Beginning | Header::Unwritten => HeaderProbe::Unwritten,
+        Header::Foreign => repaired(first).unwrap_or(HeaderProbe::SaltLost),
     }
 }
 
 /// Returns the label of a file that begins with [`MAGIC`], but has no readable name. Either the
 /// server did not finish writing the header, or the header is damaged.
-fn unfinished(first: &[u8], written: usize) -> Label {
+fn probe_unfinished(first: &[u8], written: usize) -> HeaderProbe {
     let name = &first[MAGIC.len().min(written)..written];
     let is_short = name.len() <= MAX_NAME + 2;
     let is_plain = name
         .iter()
         .all(|byte| byte.is_ascii_graphic() || *byte == b' ');
     match is_short && is_plain {
-        true => Label::Unwritten,
-        false => Label::Lost,
+        true => HeaderProbe::Unwritten,
+        false => HeaderProbe::SaltLost,
     }
 }
 
 /// Returns the format's number and the server's name, if the header contains both.
-fn names(first: &[u8]) -> Option<(u64, String)> {
+fn format_and_name(first: &[u8]) -> Option<(u64, String)> {
     let rest = first.strip_prefix(MAGIC)?;
     let space = rest.iter().position(|byte| *byte == b' ')?;
     let number = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
@@ -101,26 +101,26 @@ fn names(first: &[u8]) -> Option<(u64, String)> {
 
 /// Repairs a damaged header of format 2. There are two ways: a change of one byte makes the header
 /// valid, or the checksum of the first entry proves that the salt is right.
-fn mended(first: &[u8]) -> Option<Label> {
-    let longest = first.len().min(header_bytes("") + MAX_NAME);
-    let mut header = first[..longest].to_vec();
-    for place in 0..longest {
-        let wrong = header[place];
+fn repaired(first: &[u8]) -> Option<HeaderProbe> {
+    let max_length = first.len().min(header_bytes("") + MAX_NAME);
+    let mut header = first[..max_length].to_vec();
+    for index in 0..max_length {
+        let wrong = header[index];
         for byte in 0..=u8::MAX {
-            header[place] = byte;
-            if let Some((2, server)) = names(&header)
+            header[index] = byte;
+            if let Some((2, server)) = format_and_name(&header)
                 && let Header::Whole(format @ Format::Two(_), bytes) = read_header(&header, &server)
             {
-                return Some(Label::Mended {
+                return Some(HeaderProbe::Repaired {
                     server,
                     format,
                     bytes,
                 });
             }
         }
-        header[place] = wrong;
+        header[index] = wrong;
     }
-    let (2, server) = names(first)? else {
+    let (2, server) = format_and_name(first)? else {
         return None;
     };
     let bytes = header_bytes(&server);
@@ -128,16 +128,18 @@ fn mended(first: &[u8]) -> Option<Label> {
     let digits = first.get(salt..salt + DIGITS)?;
     let format = Format::Two(Salt(number_in_hex(digits)?));
     let entries = first.get(bytes..)?;
-    matches!(find(entries, format, bytes as u64), Found::Entry(..)).then_some(Label::Mended {
-        server,
-        format,
-        bytes,
-    })
+    matches!(find(entries, format, bytes as u64), Found::Entry(..)).then_some(
+        HeaderProbe::Repaired {
+            server,
+            format,
+            bytes,
+        },
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Entry, header, header_of_format_1, seal};
+    use super::super::{Entry, header, header_of_format_1, write_checksums};
     use super::*;
     use crate::core::base::boot_id::BootId;
 
@@ -148,31 +150,31 @@ mod tests {
         let start = file.len();
         let life = Entry::Life {
             boot: BootId(7),
-            after: 0,
+            last_seq_before: 0,
             machine: 1,
         };
         life.write(&mut file);
-        seal(&mut file[start..], SALT, start as u64);
+        write_checksums(&mut file[start..], SALT, start as u64);
         file
     }
 
-    fn is_mended(file: &[u8]) -> bool {
-        let expected = Label::Mended {
+    fn is_repaired(file: &[u8]) -> bool {
+        let expected = HeaderProbe::Repaired {
             server: "Riley".to_owned(),
             format: Format::Two(SALT),
             bytes: header_bytes("Riley"),
         };
-        label(file) == expected
+        probe_header(file) == expected
     }
 
     #[test]
     fn any_one_wrong_bit_of_the_header_is_repaired() {
         let file = journal();
-        for place in 0..header_bytes("Riley") {
+        for index in 0..header_bytes("Riley") {
             for bit in 0..8 {
                 let mut damaged = file.clone();
-                damaged[place] ^= 1 << bit;
-                assert!(is_mended(&damaged), "byte {place}, bit {bit}");
+                damaged[index] ^= 1 << bit;
+                assert!(is_repaired(&damaged), "byte {index}, bit {bit}");
             }
         }
     }
@@ -180,32 +182,45 @@ mod tests {
     #[test]
     fn the_first_entry_confirms_the_salt() {
         let mut damaged = journal();
-        let sum = header_bytes("Riley") - 1 - DIGITS;
-        damaged[sum..sum + DIGITS].fill(b'?');
-        assert!(is_mended(&damaged));
+        let checksum = header_bytes("Riley") - 1 - DIGITS;
+        damaged[checksum..checksum + DIGITS].fill(b'?');
+        assert!(is_repaired(&damaged));
         let mut lost = journal();
-        lost[sum - 1 - DIGITS..sum].fill(b'?');
-        assert_eq!(label(&lost), Label::Lost);
+        lost[checksum - 1 - DIGITS..checksum].fill(b'?');
+        assert_eq!(probe_header(&lost), HeaderProbe::SaltLost);
     }
 
     #[test]
     fn unwritten_damaged_and_foreign_headers_are_distinguished() {
         let file = journal();
-        let whole = |file: &[u8]| matches!(label(file), Label::Whole { .. });
+        let whole = |file: &[u8]| matches!(probe_header(file), HeaderProbe::Valid { .. });
         assert!(whole(&file) && whole(&header_of_format_1("Riley")));
         for cut in 0..header_bytes("Riley") {
-            assert_eq!(label(&file[..cut]), Label::Unwritten, "cut at {cut}");
+            assert_eq!(
+                probe_header(&file[..cut]),
+                HeaderProbe::Unwritten,
+                "cut at {cut}"
+            );
             let mut reserved = file[..cut].to_vec();
             reserved.resize(1_024, 0);
-            assert_eq!(label(&reserved), Label::Unwritten, "cut at {cut}, and room");
+            assert_eq!(
+                probe_header(&reserved),
+                HeaderProbe::Unwritten,
+                "cut at {cut}, and room"
+            );
         }
         let later = b"herd-mio journal 3 Riley whatever comes then\n";
-        assert_eq!(label(later), Label::Later(3));
+        assert_eq!(probe_header(later), HeaderProbe::NewerFormat(3));
         let mut hole = file.clone();
         hole[..80].fill(0);
-        assert_eq!(label(&hole), Label::Lost);
+        assert_eq!(probe_header(&hole), HeaderProbe::SaltLost);
         for foreign in [&b"garbage"[..], b"\x7fELF", b"herd-mio log", &[0xff; 1_024]] {
-            assert_eq!(label(foreign), Label::Foreign, "{}", foreign.escape_ascii());
+            assert_eq!(
+                probe_header(foreign),
+                HeaderProbe::NotAJournal,
+                "{}",
+                foreign.escape_ascii()
+            );
         }
     }
 }
