@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use herd_mio::core::journal::durability::{DiskErrorKind, Fsync, Phase};
+use herd_mio::core::journal::durability::{CompactionPhase, DiskErrorKind, Fsync};
 use herd_testkit::fake_disk::{Queue, Strike};
 use herd_testkit::promises::End;
 
@@ -27,7 +27,7 @@ fn work(story: &mut Story) -> Outcome {
 const CLIENTS: usize = 60;
 
 /// Plays until the compaction is in this phase. The fault `blow` happens there.
-fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
+fn meet(story: &mut Story, phase: CompactionPhase, blow: Blow) -> Outcome {
     story.aim(phase, blow);
     for round in 0..1_000 {
         story.update(&format!("c{}-{}", round % CLIENTS, "x".repeat(3_000)))?;
@@ -48,10 +48,10 @@ fn meet(story: &mut Story, phase: Phase, blow: Blow) -> Outcome {
 fn a_write_error_in_the_next_file_holds_back_the_answer() {
     for fsync in [Fsync::Always, Fsync::Interval] {
         for (phase, is_strike) in [
-            (Phase::Doubling, true),
-            (Phase::SwitchDue, true),
-            (Phase::Switching, true),
-            (Phase::Switching, false),
+            (CompactionPhase::WritingBoth, true),
+            (CompactionPhase::SwitchDue, true),
+            (CompactionPhase::Switching, true),
+            (CompactionPhase::Switching, false),
         ] {
             for seed in 0..6 {
                 let told = refuse(fsync, phase, is_strike, seed);
@@ -63,7 +63,7 @@ fn a_write_error_in_the_next_file_holds_back_the_answer() {
     }
 }
 
-fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
+fn refuse(fsync: Fsync, phase: CompactionPhase, is_strike: bool, seed: u64) -> Outcome {
     let mut story = Story::begin(fsync, is_strike, seed)?;
     // Without reserved room, the missing room is noticed only when it is needed.
     let blow = match is_strike {
@@ -94,10 +94,10 @@ fn refuse(fsync: Fsync, phase: Phase, is_strike: bool, seed: u64) -> Outcome {
 #[test]
 fn records_without_room_are_not_forgotten_by_a_switch() {
     for phase in [
-        Phase::Copying,
-        Phase::Doubling,
-        Phase::SwitchDue,
-        Phase::Switching,
+        CompactionPhase::Copying,
+        CompactionPhase::WritingBoth,
+        CompactionPhase::SwitchDue,
+        CompactionPhase::Switching,
     ] {
         for seed in 0..6 {
             let told = forget(phase, seed);
@@ -106,7 +106,7 @@ fn records_without_room_are_not_forgotten_by_a_switch() {
     }
 }
 
-fn forget(phase: Phase, seed: u64) -> Outcome {
+fn forget(phase: CompactionPhase, seed: u64) -> Outcome {
     let mut story = Story::begin(Fsync::Interval, true, seed)?;
     meet(&mut story, phase, Blow::Full)?;
     for round in 0..60 {
@@ -190,7 +190,11 @@ fn records_without_room_during_a_switch_are_written_after_it() {
 fn switch_without_room(seed: u64) -> Outcome {
     let mut story = Story::begin(Fsync::Interval, true, seed)?;
     let refuses = Strike::WriteCurrent(DiskErrorKind::Full);
-    meet(&mut story, Phase::Switching, Blow::Strike(refuses))?;
+    meet(
+        &mut story,
+        CompactionPhase::Switching,
+        Blow::Strike(refuses),
+    )?;
     story.disk.set_frozen(Queue::Keeper, true);
     for round in 0..20 {
         story.update(&format!("late{round}"))?;

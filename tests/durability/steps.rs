@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herd_mio::core::journal::durability::{DiskErrorKind, Fsync, Phase};
+use herd_mio::core::journal::durability::{CompactionPhase, DiskErrorKind, Fsync};
 use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};
 use herd_testkit::promises::End;
 use proptest::prelude::*;
@@ -20,11 +20,11 @@ enum Step {
     Work(Queue),
     Later(u64),
     /// The number of bytes that are free on the disk.
-    Room(u64),
+    JournalSpace(u64),
     Others(u64),
     Strike(Strike),
     Freeze(Queue, bool),
-    Aim(Phase, Blow),
+    Aim(CompactionPhase, Blow),
     End(End),
     Copy,
     PutCopyBack,
@@ -55,8 +55,8 @@ fn blow() -> impl Strategy<Value = Blow> {
     ]
 }
 
-fn phase() -> impl Strategy<Value = Phase> {
-    (0..Phase::ALL.len()).prop_map(|place| Phase::ALL[place])
+fn phase() -> impl Strategy<Value = CompactionPhase> {
+    (0..CompactionPhase::ALL.len()).prop_map(|place| CompactionPhase::ALL[place])
 }
 
 fn room() -> impl Strategy<Value = u64> {
@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         32 => queue().prop_map(Step::Work),
         4 => (1_u64..2_000).prop_map(Step::Later),
         1 => Just(Step::Later(60_000)),
-        4 => room().prop_map(Step::Room),
+        4 => room().prop_map(Step::JournalSpace),
         1 => (0_u64..20_000).prop_map(Step::Others),
         1 => strike().prop_map(Step::Strike),
         2 => (queue(), any::<bool>()).prop_map(|(queue, on)| Step::Freeze(queue, on)),
@@ -107,7 +107,7 @@ fn take(story: &mut Story, step: &Step) -> Outcome {
             story.now = story.now + Duration::from_millis(ms);
             Ok(())
         }
-        Step::Room(bytes) => {
+        Step::JournalSpace(bytes) => {
             let used = story.disk.used();
             story.disk.set_capacity(used.saturating_add(bytes));
             Ok(())
@@ -208,7 +208,7 @@ fn every_fault_occurs_in_every_compaction_phase() {
         Blow::End(End::PowerLost),
     ];
     for fsync in [Fsync::Always, Fsync::Interval, Fsync::Never] {
-        for phase in Phase::ALL {
+        for phase in CompactionPhase::ALL {
             for blow in blows {
                 for seed in 0..2 {
                     let told = meet(fsync, phase, blow, seed);
@@ -221,7 +221,7 @@ fn every_fault_occurs_in_every_compaction_phase() {
     }
 }
 
-fn meet(fsync: Fsync, phase: Phase, blow: Blow, seed: u64) -> Outcome {
+fn meet(fsync: Fsync, phase: CompactionPhase, blow: Blow, seed: u64) -> Outcome {
     let mut story = Story::begin(fsync, true, seed)?;
     story.aim(phase, blow);
     for round in 0..400_u64 {

@@ -9,7 +9,7 @@ use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::entropy::Entropy;
 use herd_mio::core::base::limits::Limits;
 use herd_mio::core::journal::durability::{
-    Durability, Fsync, JournalFailure, Phase, Room, journal_bytes,
+    CompactionPhase, Durability, Fsync, JournalFailure, JournalSpace, journal_bytes,
 };
 use herd_mio::core::journal::format::Entry;
 use herd_mio::core::table::records::{Merge, Origin, Records};
@@ -90,9 +90,9 @@ pub(crate) struct Story {
     pub(crate) now: Time,
     promises: Promises,
     neighbour: Neighbour,
-    aims: Vec<(Phase, Blow)>,
+    aims: Vec<(CompactionPhase, Blow)>,
     /// The faults that have happened, each with its phase.
-    pub(crate) met: Vec<(Phase, Blow)>,
+    pub(crate) met: Vec<(CompactionPhase, Blow)>,
     stamp: u64,
     copy: Option<(When, Snapshot)>,
     pub(crate) accepted: usize,
@@ -151,7 +151,7 @@ impl Story {
         Ok(story)
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> CompactionPhase {
         self.life.durability.phase()
     }
 
@@ -165,7 +165,7 @@ impl Story {
     }
 
     pub(crate) fn released(&self) -> u64 {
-        self.life.durability.released()
+        self.life.durability.sendable_through()
     }
 
     pub(crate) fn failure(&self) -> Option<&JournalFailure> {
@@ -188,7 +188,8 @@ impl Story {
         }
         let line = self.next_line("Riley", client);
         let life = &mut self.life;
-        if Room::for_a_record(Some(&life.durability), &life.records) != Room::Enough {
+        if JournalSpace::for_a_record(Some(&life.durability), &life.records) != JournalSpace::Enough
+        {
             self.refused += 1;
             return Ok(false);
         }
@@ -217,9 +218,9 @@ impl Story {
     /// Reads the neighbour's feed as far as there is room, as `src/core/link/machine/feed.rs` does.
     fn listen(&mut self) -> Outcome {
         while self.failure().is_none() {
-            let room = Room::for_a_record(Some(&self.life.durability), &self.life.records);
+            let room = JournalSpace::for_a_record(Some(&self.life.durability), &self.life.records);
             let next = self.neighbour.feed.range(self.neighbour.read + 1..).next();
-            let Some((&position, line)) = next.filter(|_| room != Room::Wait) else {
+            let Some((&position, line)) = next.filter(|_| room != JournalSpace::Wait) else {
                 break;
             };
             let line = line.clone();
@@ -230,8 +231,10 @@ impl Story {
             if life.take(&line)? {
                 let seq = life.records.last_seq();
                 match room {
-                    Room::Enough => life.durability.record(seq, 0, &line),
-                    Room::Wait | Room::Full => life.durability.record_unwritten(seq, &line),
+                    JournalSpace::Enough => life.durability.record(seq, 0, &line),
+                    JournalSpace::Wait | JournalSpace::Full => {
+                        life.durability.record_unwritten(seq, &line)
+                    }
                 }
             }
             (life.heard, life.is_noted) = (position, false);
@@ -254,7 +257,7 @@ impl Story {
     pub(crate) fn turn(&mut self) -> Outcome {
         self.hear();
         self.listen()?;
-        self.life.durability.turn_begins();
+        self.life.durability.begin_turn();
         let mut works = 0;
         loop {
             let life = &mut self.life;
@@ -298,7 +301,8 @@ impl Story {
     fn hear(&mut self) {
         while let Some(done) = self.disk.finished() {
             let life = &mut self.life;
-            life.durability.done(done, &mut life.records, self.now);
+            life.durability
+                .handle_disk_done(done, &mut life.records, self.now);
         }
     }
 
@@ -309,7 +313,7 @@ impl Story {
         }
         let when = self.when();
         let life = &mut self.life;
-        let released = life.durability.released();
+        let released = life.durability.sendable_through();
         for (_, line) in life.waiting.extract_if(.., |(seq, _)| *seq <= released) {
             let line = Line::new(&line, 0).expect("an AT line");
             self.promises.answered(OURS, &line, when);
@@ -355,7 +359,7 @@ impl Story {
     }
 
     /// Lets a fault happen as soon as the compaction is in this phase.
-    pub(crate) fn aim(&mut self, phase: Phase, blow: Blow) {
+    pub(crate) fn aim(&mut self, phase: CompactionPhase, blow: Blow) {
         self.aims.push((phase, blow));
     }
 

@@ -35,7 +35,7 @@ use crate::core::base::settings::PlacesApi;
 use crate::core::base::transitions::assert_transition;
 use crate::core::client::close_reason::CloseReason;
 use crate::core::client::proxied::ClientSource;
-use crate::core::journal::durability::Room;
+use crate::core::journal::durability::JournalSpace;
 use crate::core::places::answer::{Outcome, first_empty_line};
 use crate::core::places::call::CallId;
 use crate::core::places::request::Question;
@@ -342,8 +342,8 @@ impl Client {
                 }
             };
             // Only an `IAMAT` waits for room, because only its record is written to the journal.
-            self.awaits_disk_space =
-                context.room() == Room::Wait && matches!(Command::parse(line), Command::Iamat(_));
+            self.awaits_disk_space = context.room() == JournalSpace::Wait
+                && matches!(Command::parse(line), Command::Iamat(_));
             if self.awaits_disk_space {
                 used = before;
                 break;
@@ -407,7 +407,7 @@ impl Client {
     /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if
     /// the table or the journal has no room for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
-        if context.room() == Room::Full {
+        if context.room() == JournalSpace::Full {
             return false;
         }
         let wall = PosixTime::from_nanos(context.now.wall);

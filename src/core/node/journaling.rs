@@ -13,7 +13,8 @@ use crate::core::base::clock::{Now, Time};
 use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::LimitValue;
 use crate::core::journal::durability::{
-    DiskDone, DiskWork, Durability, Fsync, JournalFailure, Opened, Phase, Room, journal_bytes,
+    CompactionPhase, DiskDone, DiskWork, Durability, Fsync, JournalFailure, JournalSpace, Opened,
+    journal_bytes,
 };
 use crate::core::journal::format::Entry;
 use crate::core::session::herd::{FeedPosition, Herd, Neighbour};
@@ -56,7 +57,7 @@ impl Journal {
     /// wait for a write to `held`. For a link, also calls [`Journal::schedule_journal_positions`].
     #[inline]
     pub(super) fn update_waiting(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
-        let held = slot.session.required_seq() > self.durability.released();
+        let held = slot.session.required_seq() > self.durability.sendable_through();
         if slot.session.awaits_disk_space() && !std::mem::replace(&mut slot.awaits_disk_space, true)
         {
             self.awaiting_space.push(id);
@@ -170,7 +171,7 @@ impl Node {
 
     /// Returns the phase of the journal's compaction, or `None` without a journal.
     #[must_use]
-    pub fn journal_phase(&self) -> Option<Phase> {
+    pub fn journal_phase(&self) -> Option<CompactionPhase> {
         self.journal
             .as_ref()
             .map(|journal| journal.durability.phase())
@@ -244,7 +245,9 @@ impl Node {
 
     pub(super) fn disk_done(&mut self, done: DiskDone, now: Now) {
         if let Some(journal) = &mut self.journal {
-            journal.durability.done(done, &mut self.records, now.time);
+            journal
+                .durability
+                .handle_disk_done(done, &mut self.records, now.time);
         }
     }
 
@@ -255,8 +258,8 @@ impl Node {
         let Some(journal) = &mut self.journal else {
             return false;
         };
-        let room = Room::for_a_record(Some(&journal.durability), &self.records);
-        if journal.awaiting_space.is_empty() || room == Room::Wait {
+        let room = JournalSpace::for_a_record(Some(&journal.durability), &self.records);
+        if journal.awaiting_space.is_empty() || room == JournalSpace::Wait {
             return false;
         }
         for id in std::mem::take(&mut journal.awaiting_space) {
@@ -279,7 +282,7 @@ impl Node {
     pub(super) fn released(&self) -> u64 {
         self.journal
             .as_ref()
-            .map_or(u64::MAX, |journal| journal.durability.released())
+            .map_or(u64::MAX, |journal| journal.durability.sendable_through())
     }
 
     /// Returns the sequence number of the last change that is in the journal, together with all
@@ -335,7 +338,7 @@ impl Node {
             return;
         };
         journal.armed = None;
-        journal.durability.turn_begins();
+        journal.durability.begin_turn();
         if journal.held_due.is_some_and(|due| due <= now.time) {
             journal.held_due = None;
             self.close_held(now);
@@ -359,14 +362,17 @@ impl Node {
             let table = journal_bytes(&self.records);
             if let Some(FeedPosition { boot, position }) = neighbour.unjournaled_received() {
                 let durability = &mut journal.durability;
-                if durability.heard(table, neighbour.name(), boot, position) {
+                if durability.add_received(table, neighbour.name(), boot, position) {
                     neighbour.mark_received_journaled();
                 } else {
                     journal.positions_due = Some(now.time + POSITIONS_INTERVAL);
                 }
             }
             if let Some(told) = neighbour.unjournaled_synced() {
-                if journal.durability.told(table, neighbour.name(), told) {
+                if journal
+                    .durability
+                    .add_confirmed(table, neighbour.name(), told)
+                {
                     neighbour.set_journaled_synced(told);
                 } else {
                     journal.positions_due = Some(now.time + POSITIONS_INTERVAL);

@@ -4,7 +4,7 @@
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
 use crate::core::base::settings::Settings;
-use crate::core::journal::durability::{Durability, Room};
+use crate::core::journal::durability::{Durability, JournalSpace};
 use crate::core::session::herd::Herd;
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
@@ -44,7 +44,7 @@ impl Context<'_> {
     #[inline]
     #[must_use]
     pub fn sendable_through(&self) -> u64 {
-        self.of_journal(Durability::released)
+        self.of_journal(Durability::sendable_through)
     }
 
     /// Returns the sequence number of a change. This change and all earlier changes are stored as
@@ -53,7 +53,7 @@ impl Context<'_> {
     #[inline]
     #[must_use]
     pub fn durable_through(&self) -> u64 {
-        self.of_journal(Durability::kept_through)
+        self.of_journal(Durability::durable_through)
     }
 
     /// Returns the sequence number up to which all changes are in the journal: see
@@ -71,7 +71,7 @@ impl Context<'_> {
     /// Returns whether the journal has reserved enough disk space for another record.
     #[inline]
     #[must_use]
-    pub fn room(&self) -> Room {
-        Room::for_a_record(self.durability.as_deref(), self.records)
+    pub fn room(&self) -> JournalSpace {
+        JournalSpace::for_a_record(self.durability.as_deref(), self.records)
     }
 }

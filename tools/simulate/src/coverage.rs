@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use herd_mio::core::client::Client;
-use herd_mio::core::journal::durability::Phase;
+use herd_mio::core::journal::durability::CompactionPhase;
 use herd_mio::core::link::Link;
 use herd_mio::core::session::herd::Dial;
 
@@ -49,11 +49,11 @@ pub(crate) struct Machine {
 }
 
 /// The phases of a compaction.
-const PHASES: [&str; Phase::ALL.len()] = {
-    let mut names = [""; Phase::ALL.len()];
+const PHASES: [&str; CompactionPhase::ALL.len()] = {
+    let mut names = [""; CompactionPhase::ALL.len()];
     let mut place = 0;
     while place < names.len() {
-        names[place] = Phase::ALL[place].name();
+        names[place] = CompactionPhase::ALL[place].name();
         place += 1;
     }
     names

@@ -1,19 +1,19 @@
 //! Compaction: rewriting a journal that has grown too long, while the server works.
 //!
 //! ```text
-//!   Absent    ─ CreateAsked ──► Creating
-//!   Creating  ─ Created ──────► Idle
-//!   Creating  ─ CreateFailed ─► Absent
-//!   Idle      ─ JournalLong ──► Copying
-//!   Copying   ─ TableCopied ──► Doubling
-//!   Doubling  ─ BothSynced ───► SwitchDue
-//!   SwitchDue ─ SwitchAsked ──► Switching
-//!   Switching ─ SyncFailed ───► Switching
-//!   Switching ─ Switched ─────► Absent
-//!   Copying   ─ GivenUp ──────► Absent
-//!   Doubling  ─ GivenUp ──────► Absent
-//!   SwitchDue ─ GivenUp ──────► Absent
-//!   Switching ─ GivenUp ──────► Absent
+//!   Absent      ─ CreateRequested ─► Creating
+//!   Creating    ─ Created ─────────► Idle
+//!   Creating    ─ CreateFailed ────► Absent
+//!   Idle        ─ JournalTooLong ──► Copying
+//!   Copying     ─ TableCopied ─────► WritingBoth
+//!   WritingBoth ─ BothSynced ──────► SwitchDue
+//!   SwitchDue   ─ SwitchRequested ─► Switching
+//!   Switching   ─ SyncFailed ──────► Switching
+//!   Switching   ─ Switched ────────► Absent
+//!   Copying     ─ Abandoned ───────► Absent
+//!   WritingBoth ─ Abandoned ───────► Absent
+//!   SwitchDue   ─ Abandoned ───────► Absent
+//!   Switching   ─ Abandoned ───────► Absent
 //! ```
 //!
 //! Beside the journal there is a next file. The next file is created, and room for it is reserved,
@@ -48,7 +48,7 @@ const COPY_RATIO: u64 = 4;
 /// The time between a failed compaction and the next attempt. The time doubles after each failure,
 /// from the minimum to the maximum. If the journal reaches its bound in this time, `IAMAT`s are
 /// refused, and neighbours' records wait in the backlog.
-const COMPACT_AGAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+const COMPACTION_RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// The state of the compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) enum Compaction {
     Copying(ReaderId),
     /// The next file has the whole table. New entries go to both files, and both files have to be
     /// synced.
-    Doubling,
+    WritingBoth,
     /// Both files are synced. The server requests the [`DiskWork::Switch`] next.
     SwitchDue,
     /// The disk is giving the journal's name to the next file.
@@ -76,12 +76,12 @@ pub(super) enum Compaction {
 
 /// A [`Compaction`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum StateKind {
     Absent,
     Creating,
     Idle,
     Copying,
-    Doubling,
+    WritingBoth,
     SwitchDue,
     Switching,
 }
@@ -90,46 +90,49 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The disk was asked to create the next file.
-    CreateAsked,
+    CreateRequested,
     /// The next file exists.
     Created,
     /// The next file could not be created.
     CreateFailed,
     /// The journal is too long, or has format 1, or a sync of the journal found no room.
-    JournalLong,
+    JournalTooLong,
     /// The copy has reached the end of the table.
     TableCopied,
     /// The disk has synced both files.
     BothSynced,
     /// The disk was asked to give the next file the journal's name.
-    SwitchAsked,
+    SwitchRequested,
     /// A sync found no room.
     SyncFailed,
     /// The next file has become the journal.
     Switched,
     /// The compaction was abandoned, because the disk refused a write, a sync or the switch.
-    GivenUp,
+    Abandoned,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 13] = [
-    (Stage::Absent, Cause::CreateAsked, Stage::Creating),
-    (Stage::Creating, Cause::Created, Stage::Idle),
-    (Stage::Creating, Cause::CreateFailed, Stage::Absent),
-    (Stage::Idle, Cause::JournalLong, Stage::Copying),
-    (Stage::Copying, Cause::TableCopied, Stage::Doubling),
-    (Stage::Doubling, Cause::BothSynced, Stage::SwitchDue),
-    (Stage::SwitchDue, Cause::SwitchAsked, Stage::Switching),
-    (Stage::Switching, Cause::SyncFailed, Stage::Switching),
-    (Stage::Switching, Cause::Switched, Stage::Absent),
-    (Stage::Copying, Cause::GivenUp, Stage::Absent),
-    (Stage::Doubling, Cause::GivenUp, Stage::Absent),
-    (Stage::SwitchDue, Cause::GivenUp, Stage::Absent),
-    (Stage::Switching, Cause::GivenUp, Stage::Absent),
-];
+const TRANSITIONS: [(StateKind, Cause, StateKind); 13] = {
+    use StateKind::{Absent, Copying, Creating, Idle, SwitchDue, Switching, WritingBoth};
+    [
+        (Absent, Cause::CreateRequested, Creating),
+        (Creating, Cause::Created, Idle),
+        (Creating, Cause::CreateFailed, Absent),
+        (Idle, Cause::JournalTooLong, Copying),
+        (Copying, Cause::TableCopied, WritingBoth),
+        (WritingBoth, Cause::BothSynced, SwitchDue),
+        (SwitchDue, Cause::SwitchRequested, Switching),
+        (Switching, Cause::SyncFailed, Switching),
+        (Switching, Cause::Switched, Absent),
+        (Copying, Cause::Abandoned, Absent),
+        (WritingBoth, Cause::Abandoned, Absent),
+        (SwitchDue, Cause::Abandoned, Absent),
+        (Switching, Cause::Abandoned, Absent),
+    ]
+};
 
 /// The phases of a compaction, for tests and the simulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Phase {
+pub enum CompactionPhase {
     /// There is no next file yet.
     Creating,
     /// The next file exists, and no compaction is in progress.
@@ -137,59 +140,59 @@ pub enum Phase {
     /// The table is being copied into the next file.
     Copying,
     /// New entries go to both files.
-    Doubling,
+    WritingBoth,
     /// Both files are synced. The server requests the [`DiskWork::Switch`] next.
     SwitchDue,
     /// The disk is giving the journal's name to the next file.
     Switching,
 }
 
-impl Phase {
+impl CompactionPhase {
     /// All phases, in order.
-    pub const ALL: [Phase; 6] = [
-        Phase::Creating,
-        Phase::Idle,
-        Phase::Copying,
-        Phase::Doubling,
-        Phase::SwitchDue,
-        Phase::Switching,
+    pub const ALL: [CompactionPhase; 6] = [
+        CompactionPhase::Creating,
+        CompactionPhase::Idle,
+        CompactionPhase::Copying,
+        CompactionPhase::WritingBoth,
+        CompactionPhase::SwitchDue,
+        CompactionPhase::Switching,
     ];
 
     /// Returns the name of the phase.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Phase::Creating => "Creating",
-            Phase::Idle => "Idle",
-            Phase::Copying => "Copying",
-            Phase::Doubling => "Doubling",
-            Phase::SwitchDue => "SwitchDue",
-            Phase::Switching => "Switching",
+            CompactionPhase::Creating => "Creating",
+            CompactionPhase::Idle => "Idle",
+            CompactionPhase::Copying => "Copying",
+            CompactionPhase::WritingBoth => "Doubling",
+            CompactionPhase::SwitchDue => "SwitchDue",
+            CompactionPhase::Switching => "Switching",
         }
     }
 }
 
 impl Compaction {
-    pub(super) const fn phase(self) -> Phase {
+    pub(super) const fn phase(self) -> CompactionPhase {
         match self {
-            Compaction::Absent(_) | Compaction::Creating => Phase::Creating,
-            Compaction::Idle => Phase::Idle,
-            Compaction::Copying(_) => Phase::Copying,
-            Compaction::Doubling => Phase::Doubling,
-            Compaction::SwitchDue => Phase::SwitchDue,
-            Compaction::Switching { .. } => Phase::Switching,
+            Compaction::Absent(_) | Compaction::Creating => CompactionPhase::Creating,
+            Compaction::Idle => CompactionPhase::Idle,
+            Compaction::Copying(_) => CompactionPhase::Copying,
+            Compaction::WritingBoth => CompactionPhase::WritingBoth,
+            Compaction::SwitchDue => CompactionPhase::SwitchDue,
+            Compaction::Switching { .. } => CompactionPhase::Switching,
         }
     }
 
-    const fn stage(self) -> Stage {
+    const fn kind(self) -> StateKind {
         match self {
-            Compaction::Absent(_) => Stage::Absent,
-            Compaction::Creating => Stage::Creating,
-            Compaction::Idle => Stage::Idle,
-            Compaction::Copying(_) => Stage::Copying,
-            Compaction::Doubling => Stage::Doubling,
-            Compaction::SwitchDue => Stage::SwitchDue,
-            Compaction::Switching { .. } => Stage::Switching,
+            Compaction::Absent(_) => StateKind::Absent,
+            Compaction::Creating => StateKind::Creating,
+            Compaction::Idle => StateKind::Idle,
+            Compaction::Copying(_) => StateKind::Copying,
+            Compaction::WritingBoth => StateKind::WritingBoth,
+            Compaction::SwitchDue => StateKind::SwitchDue,
+            Compaction::Switching { .. } => StateKind::Switching,
         }
     }
 
@@ -199,7 +202,7 @@ impl Compaction {
             Compaction::Absent(_) | Compaction::Creating => false,
             Compaction::Idle
             | Compaction::Copying(_)
-            | Compaction::Doubling
+            | Compaction::WritingBoth
             | Compaction::SwitchDue
             | Compaction::Switching { .. } => true,
         }
@@ -215,14 +218,14 @@ impl Compaction {
         match self {
             Compaction::Copying(_) => true,
             Compaction::Absent(_) | Compaction::Creating | Compaction::Idle => false,
-            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching { .. } => true,
+            Compaction::WritingBoth | Compaction::SwitchDue | Compaction::Switching { .. } => true,
         }
     }
 
     /// Whether new entries go to both files.
-    pub(super) const fn doubles(self) -> bool {
+    pub(super) const fn writes_both(self) -> bool {
         match self {
-            Compaction::Doubling | Compaction::SwitchDue | Compaction::Switching { .. } => true,
+            Compaction::WritingBoth | Compaction::SwitchDue | Compaction::Switching { .. } => true,
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
@@ -234,7 +237,7 @@ impl Compaction {
 impl Durability {
     /// Changes the state of the compaction. No other function changes it.
     pub(super) fn enter(&mut self, cause: Cause, compaction: Compaction) {
-        let transition = (self.compaction.stage(), cause, compaction.stage());
+        let transition = (self.compaction.kind(), cause, compaction.kind());
         assert_transition(&TRANSITIONS, transition);
         self.compaction = compaction;
         debug_assert_eq!(
@@ -246,30 +249,31 @@ impl Durability {
 
     /// Returns the maximum number of bytes of a journal that contains exactly this table. The
     /// records of the table need `table` bytes.
-    pub(super) fn needed(&self, table: u64) -> u64 {
+    pub(super) fn table_bytes_needed(&self, table: u64) -> u64 {
         let lives = self.lives.iter().count() as u64 + 1;
         let fixed = header_bytes(&self.server) as u64 + lives * Entry::life_bytes() as u64;
         // The last entry is a `Synced`, which is shorter than a `Life`.
-        fixed + self.heard_bytes + Entry::life_bytes() as u64 + table
+        fixed + self.position_bytes + Entry::life_bytes() as u64 + table
     }
 
-    /// Returns the length of the journal, in bytes, above which a compaction begins. `needed` is
-    /// the result of [`Durability::needed`].
-    pub(super) fn trigger(&self, needed: u64) -> u64 {
-        self.compact_bytes.max(needed + needed / 2)
+    /// Returns the length of the journal, in bytes, above which a compaction begins.
+    /// `table_bytes_needed` is the result of [`Durability::table_bytes_needed`].
+    pub(super) fn trigger(&self, table_bytes_needed: u64) -> u64 {
+        self.compact_bytes
+            .max(table_bytes_needed + table_bytes_needed / 2)
     }
 
     /// Returns the maximum length of the journal in bytes: twice the bytes that its table needs,
     /// plus a constant from the limits. The records of the table need `table` bytes.
     #[must_use]
     pub fn bound(&self, table: u64) -> u64 {
-        2 * self.needed(table) + self.compact_bytes + 2 * self.chunk
+        2 * self.table_bytes_needed(table) + self.compact_bytes + 2 * self.reserve_step
     }
 
     /// Returns the number of bytes that are reserved for the next file before a compaction begins.
     pub(super) fn spare_target(&self, table: u64) -> u64 {
-        let needed = self.needed(table);
-        needed + needed / 4 + self.chunk
+        let table_bytes_needed = self.table_bytes_needed(table);
+        table_bytes_needed + table_bytes_needed / 4 + self.reserve_step
     }
 
     /// Whether a compaction has to begin, and can begin.
@@ -277,8 +281,8 @@ impl Durability {
         let Some(spare) = &self.next else {
             return false;
         };
-        let needed = self.needed(table);
-        if self.compaction != Compaction::Idle || spare.reserved < needed {
+        let table_bytes_needed = self.table_bytes_needed(table);
+        if self.compaction != Compaction::Idle || spare.reserved < table_bytes_needed {
             return false;
         }
         let is_unusable = self.is_old_format || self.rewrite_at.is_some_and(|at| at <= now);
@@ -286,24 +290,25 @@ impl Durability {
             return true;
         }
         let length = self.current.length;
-        let is_long = length > self.trigger(needed);
+        let is_long = length > self.trigger(table_bytes_needed);
         // On a full disk, a shorter journal is compacted too, if this frees enough bytes.
-        let gain = length.saturating_sub(needed);
-        let is_short = self.current.is_full() && gain > (self.chunk / 4).max(needed / 8);
+        let gain = length.saturating_sub(table_bytes_needed);
+        let is_short =
+            self.current.is_full() && gain > (self.reserve_step / 4).max(table_bytes_needed / 8);
         (is_long || is_short) && self.compact_after <= now
     }
 
-    /// Does the next step of the compaction, if one is due. `heard` appends the `Heard` and `Told`
-    /// entries of all neighbours to its argument.
+    /// Does the next step of the compaction, if one is due. `append_positions` appends the
+    /// `Received` and `Confirmed` entries of all neighbours to its argument.
     pub(super) fn compaction_work(
         &mut self,
         records: &mut Records,
         now: Time,
-        heard: impl FnOnce(&mut Vec<u8>),
+        append_positions: impl FnOnce(&mut Vec<u8>),
     ) -> Option<DiskWork> {
         match self.compaction {
             Compaction::Absent(at) if at <= now => {
-                self.enter(Cause::CreateAsked, Compaction::Creating);
+                self.enter(Cause::CreateRequested, Compaction::Creating);
                 self.last_file.0 += 1;
                 Some(DiskWork::Create {
                     file: self.last_file,
@@ -313,20 +318,20 @@ impl Durability {
                 self.begin_copy(records);
                 self.append_work(now)
             }
-            Compaction::Copying(reader) if !self.has_stepped && self.can_step() => {
-                self.has_stepped = true;
+            Compaction::Copying(reader) if !self.has_copied_step && self.can_copy_step() => {
+                self.has_copied_step = true;
                 self.copy_step(reader, records);
                 if records.is_caught_up(reader) {
                     records.close_reader(reader);
-                    heard(&mut self.for_next);
-                    self.begin_doubling(records);
+                    append_positions(&mut self.next_only);
+                    self.begin_writing_both(records);
                 }
                 self.append_work(now)
             }
             Compaction::SwitchDue => {
                 let file = self.next.as_ref()?.id;
                 self.enter(
-                    Cause::SwitchAsked,
+                    Cause::SwitchRequested,
                     Compaction::Switching { is_suspect: false },
                 );
                 Some(DiskWork::Switch { file })
@@ -335,32 +340,32 @@ impl Durability {
             | Compaction::Creating
             | Compaction::Idle
             | Compaction::Copying(_)
-            | Compaction::Doubling
+            | Compaction::WritingBoth
             | Compaction::Switching { .. } => None,
         }
     }
 
     /// Whether the batch has taken the bytes of the previous step, so that the next step may begin.
-    pub(super) fn can_step(&self) -> bool {
-        self.for_next.is_empty()
+    pub(super) fn can_copy_step(&self) -> bool {
+        self.next_only.is_empty()
     }
 
     /// Begins the copy of the table. The lives of the server come first.
     fn begin_copy(&mut self, records: &mut Records) {
-        self.for_next.clear();
+        self.next_only.clear();
         for life in self.lives.iter() {
-            life.write(&mut self.for_next);
+            life.write(&mut self.next_only);
         }
-        self.next_promised = self.needed(journal_bytes(records));
+        self.next_max_length = self.table_bytes_needed(journal_bytes(records));
         self.accepted_bytes = 0;
         let reader = records.open_reader(0);
-        self.enter(Cause::JournalLong, Compaction::Copying(reader));
+        self.enter(Cause::JournalTooLong, Compaction::Copying(reader));
     }
 
     fn copy_step(&mut self, reader: ReaderId, records: &mut Records) {
         let step = std::mem::take(&mut self.accepted_bytes).saturating_mul(COPY_RATIO);
         let step = step.clamp(*COPY_STEP.start(), *COPY_STEP.end()) as usize;
-        let out = &mut self.for_next;
+        let out = &mut self.next_only;
         records.copy(reader, step, |seq, epoch, line| {
             Entry::Record { seq, epoch, line }.write(out);
             Entry::record_bytes(line.len())
@@ -370,21 +375,21 @@ impl Durability {
     /// Ends the copy of the table. An entry that is accepted from now on goes to both files. The
     /// copy contains all changes that were accepted earlier, even if their entries are not in the
     /// journal yet.
-    fn begin_doubling(&mut self, records: &Records) {
-        self.single_until = if self.is_old_format {
+    fn begin_writing_both(&mut self, records: &Records) {
+        self.journal_only_until = if self.is_old_format {
             0
         } else {
             self.pending.len()
         };
         self.copied_seq = records.last_seq();
         let next = self.next.as_ref();
-        self.copied_end = next.map_or(0, |next| self.end_of(next, self.for_next.len()));
-        self.enter(Cause::TableCopied, Compaction::Doubling);
+        self.copied_end = next.map_or(0, |next| self.length_with(next, self.next_only.len()));
+        self.enter(Cause::TableCopied, Compaction::WritingBoth);
     }
 
     /// Whether the whole copy of the table is written.
     pub(super) fn is_copied(&self) -> bool {
-        self.compaction == Compaction::Doubling
+        self.compaction == Compaction::WritingBoth
             && self
                 .next
                 .as_ref()
@@ -413,7 +418,7 @@ impl Durability {
     pub(super) fn switched(&mut self, outcome: SwitchOutcome, records: &mut Records, now: Time) {
         match outcome {
             SwitchOutcome::Done => {}
-            SwitchOutcome::Refused(error) => return self.give_up_compaction(&error, records, now),
+            SwitchOutcome::Refused(error) => return self.abandon_compaction(&error, records, now),
             SwitchOutcome::Unknown(error) => {
                 return self.fail(JournalFailure::Switch(error));
             }
@@ -432,7 +437,7 @@ impl Durability {
         );
         self.batch.chunks.retain(|chunk| chunk.file == next.id);
         self.current = next;
-        self.current.ask_again();
+        self.current.clear_full();
         self.enter(Cause::Switched, Compaction::Absent(now));
         self.failed_compactions = 0;
         self.is_old_format = false;
@@ -444,20 +449,20 @@ impl Durability {
             offset: self.current.synced,
         }
         .write(&mut self.pending);
-        self.batch_progressed();
+        self.finish_batch_if_written();
     }
 
     /// Abandons the compaction and its next file. The journal continues as before.
-    pub(super) fn give_up_compaction(
+    pub(super) fn abandon_compaction(
         &mut self,
         error: &DiskError,
         records: &mut Records,
         now: Time,
     ) {
-        let wait = COMPACT_AGAIN
+        let wait = COMPACTION_RETRY
             .start()
             .saturating_mul(1 << self.failed_compactions.min(8));
-        let wait = wait.min(*COMPACT_AGAIN.end());
+        let wait = wait.min(*COMPACTION_RETRY.end());
         self.failed_compactions += 1;
         warn!(
             "journal: not compacted: {error}; trying again in {} s",
@@ -466,15 +471,15 @@ impl Durability {
         if let Compaction::Copying(reader) = self.compaction {
             records.close_reader(reader);
         }
-        self.for_next.clear();
-        self.single_until = 0;
+        self.next_only.clear();
+        self.journal_only_until = 0;
         if let Some(next) = self.next.take() {
             self.batch.chunks.retain(|chunk| chunk.file != next.id);
             self.discarded.push(next.id);
         }
-        self.enter(Cause::GivenUp, Compaction::Absent(now + RETRY));
+        self.enter(Cause::Abandoned, Compaction::Absent(now + RETRY));
         self.compact_after = now + wait;
-        self.batch_progressed();
+        self.finish_batch_if_written();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::core::base::clock::Time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// The disk has done all requested work.
-    Well,
+    Healthy,
     /// Some requested work is not done yet: a write, a sync or a reservation.
     Busy {
         /// The time since which the oldest of this work waits.
@@ -26,15 +26,15 @@ impl Durability {
     /// Returns the condition of the disk.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        if self.refuses {
+        if self.is_refusing {
             return Condition::Refusing {
-                since: self.refuses_since,
+                since: self.refusing_since,
                 wanted_bytes: self.wanted_bytes,
             };
         }
         let batch = &self.batch;
         let waits = [
-            batch.is_on_its_way.then_some(batch.on_its_way_since),
+            batch.is_in_flight.then_some(batch.in_flight_since),
             batch.refused_since,
             self.syncing.map(|syncing| syncing.since),
             self.current.reserving_since(),
@@ -42,7 +42,7 @@ impl Durability {
         ];
         match waits.into_iter().flatten().min() {
             Some(since) => Condition::Busy { since },
-            None => Condition::Well,
+            None => Condition::Healthy,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::core::journal::format::Salt;
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// If the disk refuses to reserve room, the next request is half as long. This is the minimum
 /// number of bytes of such a shorter request.
-const LEAST_PIECE: u64 = 4 << 10;
+const MIN_RESERVE_BYTES: u64 = 4 << 10;
 
 /// The state of one journal file.
 #[derive(Clone, Debug)]
@@ -20,14 +20,14 @@ pub(super) struct JournalFile {
     /// The number of bytes that are written.
     pub(super) length: u64,
     /// The number of bytes of the append that is in progress.
-    pub(super) on_its_way: u64,
+    pub(super) in_flight_bytes: u64,
     /// The offset up to which room is reserved.
     pub(super) reserved: u64,
     /// The offset up to which room is being reserved.
     reserving: Option<u64>,
     reserving_since: Time,
     /// How many times the next request is halved, because the disk refused longer requests.
-    halved: u32,
+    halvings: u32,
     /// The time since which the disk is known to have no room for this file.
     full_since: Option<Time>,
     /// The offset up to which this file was synced when the switch to this file was requested.
@@ -41,30 +41,30 @@ impl JournalFile {
             id,
             salt,
             length,
-            on_its_way: 0,
+            in_flight_bytes: 0,
             reserved: length,
             reserving: None,
             reserving_since: Time::default(),
-            halved: 0,
+            halvings: 0,
             full_since: None,
             synced: 0,
         }
     }
 
     /// Whether nothing was written to this file, and no append to it is in progress.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.length + self.on_its_way == 0
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.length + self.in_flight_bytes == 0
     }
 
     /// Requests room up to the offset `target`. Returns `None` if this room is reserved already, if
     /// a reservation is in progress, or if the disk refused a reservation less than [`RETRY`] ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
-        let waits = self.full_since.is_some_and(|since| now < since + RETRY);
-        if self.reserving.is_some() || waits || target <= self.reserved {
+        let must_wait = self.full_since.is_some_and(|since| now < since + RETRY);
+        if self.reserving.is_some() || must_wait || target <= self.reserved {
             return None;
         }
         let wanted = target - self.reserved;
-        let bytes = (wanted >> self.halved).max(wanted.min(LEAST_PIECE));
+        let bytes = (wanted >> self.halvings).max(wanted.min(MIN_RESERVE_BYTES));
         self.reserving = Some(self.reserved + bytes);
         self.reserving_since = now;
         Some(DiskWork::Reserve {
@@ -86,18 +86,18 @@ impl JournalFile {
             Ok(()) => {
                 self.reserved = self.reserved.max(end);
                 self.full_since = None;
-                self.halved = 0;
+                self.halvings = 0;
                 None
             }
             Err(error)
-                if error.kind == DiskErrorKind::Full && end - self.reserved > LEAST_PIECE =>
+                if error.kind == DiskErrorKind::Full && end - self.reserved > MIN_RESERVE_BYTES =>
             {
-                self.halved += 1;
+                self.halvings += 1;
                 None
             }
             Err(error) => {
                 self.full_since = Some(now);
-                self.halved = 0;
+                self.halvings = 0;
                 Some(error)
             }
         }
@@ -114,7 +114,7 @@ impl JournalFile {
     }
 
     /// Forgets that the disk had no room, so that room is requested again at once.
-    pub(super) fn ask_again(&mut self) {
+    pub(super) fn clear_full(&mut self) {
         self.full_since = None;
     }
 

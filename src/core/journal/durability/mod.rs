@@ -40,7 +40,7 @@ use std::time::Duration;
 
 use log::warn;
 
-pub use self::compaction::Phase;
+pub use self::compaction::CompactionPhase;
 use self::compaction::{Cause, Compaction};
 pub use self::condition::Condition;
 pub use self::disk_work::{
@@ -77,7 +77,7 @@ pub enum Fsync {
 
 /// Whether the journal has reserved room for another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
+pub enum JournalSpace {
     /// There is enough reserved room.
     Enough,
     /// There is not enough room, but more is being reserved. The command waits.
@@ -86,13 +86,13 @@ pub enum Room {
     Full,
 }
 
-impl Room {
-    /// Whether the server may accept another record. Always [`Room::Enough`] if there is no
+impl JournalSpace {
+    /// Whether the server may accept another record. Always [`JournalSpace::Enough`] if there is no
     /// journal.
     #[must_use]
-    pub fn for_a_record(durability: Option<&Durability>, records: &Records) -> Room {
-        durability.map_or(Room::Enough, |durability| {
-            durability.room_for(journal_bytes(records), MAX_ENTRY)
+    pub fn for_a_record(durability: Option<&Durability>, records: &Records) -> JournalSpace {
+        durability.map_or(JournalSpace::Enough, |durability| {
+            durability.space_for(journal_bytes(records), MAX_ENTRY)
         })
     }
 }
@@ -132,8 +132,8 @@ struct Batch {
     seq: u64,
     /// The chunks that are not written yet. Empty while an append is in progress.
     chunks: Vec<Chunk>,
-    is_on_its_way: bool,
-    on_its_way_since: Time,
+    is_in_flight: bool,
+    in_flight_since: Time,
     /// The time since which the disk refuses the batch.
     refused_since: Option<Time>,
 }
@@ -156,11 +156,11 @@ pub struct Durability {
     compact_bytes: u64,
     /// The number of bytes that are reserved behind the end of a file. More bytes are requested
     /// when less than half of this number is left.
-    chunk: u64,
-    /// The maximum number of bytes that one `Heard` and one `Told` entry of each neighbour need,
-    /// all neighbours together.
-    heard_bytes: u64,
-    salts: Entropy,
+    reserve_step: u64,
+    /// The maximum number of bytes that one `Received` and one `Confirmed` entry of each neighbour
+    /// need, all neighbours together.
+    position_bytes: u64,
+    salt_source: Entropy,
     lives: Lives,
     machine: u64,
 
@@ -168,14 +168,14 @@ pub struct Durability {
     /// written, the journal contains all changes up to `pending_seq`.
     pending: Vec<u8>,
     pending_seq: u64,
-    /// The first `single_until` bytes of `pending` go only to the journal. The next file has the
-    /// changes of these entries in its copy of the table.
-    single_until: usize,
+    /// The first `journal_only_until` bytes of `pending` go only to the journal. The next file has
+    /// the changes of these entries in its copy of the table.
+    journal_only_until: usize,
     /// Bytes that only the next file gets. They are written before the bytes of `pending`.
-    for_next: Vec<u8>,
+    next_only: Vec<u8>,
     batch: Batch,
     /// An empty buffer that is used again for the entries of a later turn.
-    spare_memory: Vec<u8>,
+    spare_buffer: Vec<u8>,
 
     current: JournalFile,
     /// Whether the journal has format 1. Then nothing is appended to it.
@@ -200,16 +200,16 @@ pub struct Durability {
     rewrite_at: Option<Time>,
 
     /// The state of the compaction. Only [`Durability::enter`] changes this field. Three of the
-    /// fields below belong to a copy of the table: `next_promised` is set when the copy begins,
+    /// fields below belong to a copy of the table: `next_max_length` is set when the copy begins,
     /// `copied_end` and `copied_seq` when the copy ends.
     compaction: Compaction,
     /// Whether the compaction has copied a step in this turn.
-    has_stepped: bool,
+    has_copied_step: bool,
     compact_after: Time,
     /// The number of compactions that failed since the last success.
     failed_compactions: u32,
     /// The maximum length of the next file at the end of the copy, in bytes.
-    next_promised: u64,
+    next_max_length: u64,
     /// The offset in the next file at which the copy of the table ends. The copy contains all
     /// changes up to `copied_seq`.
     copied_end: u64,
@@ -218,8 +218,8 @@ pub struct Durability {
     accepted_bytes: u64,
 
     /// Whether `IAMAT`s are refused. Each change of this flag is logged.
-    refuses: bool,
-    refuses_since: Time,
+    is_refusing: bool,
+    refusing_since: Time,
     /// While `IAMAT`s are refused: about how many bytes must be free on the disk before `IAMAT`s
     /// are accepted again.
     wanted_bytes: u64,
@@ -229,33 +229,33 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// Creates the state of `server`'s journal, before the journal is read. One `Heard` and one
-    /// `Told` entry of each neighbour need at most `heard_bytes` bytes, all neighbours together.
-    /// `salts` is the source of the salts of the files.
+    /// Creates the state of `server`'s journal, before the journal is read. One `Received` and one
+    /// `Confirmed` entry of each neighbour need at most `position_bytes` bytes, all neighbours
+    /// together. `salt_source` is the source of the salts of the files.
     #[must_use]
     pub fn new(
         server: &str,
         fsync: Fsync,
         limits: &Limits,
-        heard_bytes: u64,
-        salts: Entropy,
+        position_bytes: u64,
+        salt_source: Entropy,
     ) -> Durability {
         Durability {
             server: server.to_owned(),
             fsync,
             fsync_every: limits.fsync_ms.to_duration(),
             compact_bytes: limits.compact_bytes,
-            chunk: limits.journal_ahead_bytes,
-            heard_bytes,
-            salts,
+            reserve_step: limits.journal_ahead_bytes,
+            position_bytes,
+            salt_source,
             lives: Lives::default(),
             machine: 0,
             pending: Vec::new(),
             pending_seq: 0,
-            single_until: 0,
-            for_next: Vec::new(),
+            journal_only_until: 0,
+            next_only: Vec::new(),
             batch: Batch::default(),
-            spare_memory: Vec::new(),
+            spare_buffer: Vec::new(),
             current: JournalFile::new(FileId(0), Salt(0), 0),
             is_old_format: false,
             next: None,
@@ -270,15 +270,15 @@ impl Durability {
             is_compaction_wanted: false,
             rewrite_at: None,
             compaction: Compaction::Absent(Time::default()),
-            has_stepped: false,
+            has_copied_step: false,
             compact_after: Time::default(),
             failed_compactions: 0,
-            next_promised: 0,
+            next_max_length: 0,
             copied_end: 0,
             copied_seq: 0,
             accepted_bytes: 0,
-            refuses: false,
-            refuses_since: Time::default(),
+            is_refusing: false,
+            refusing_since: Time::default(),
             wanted_bytes: 0,
             full_reason: None,
             failure: None,
@@ -286,7 +286,7 @@ impl Durability {
     }
 
     fn new_salt(&mut self) -> Salt {
-        Salt(self.salts.next_u64())
+        Salt(self.salt_source.next_u64())
     }
 
     /// Adds an earlier life, which was read from the journal.
@@ -329,13 +329,13 @@ impl Durability {
         };
         self.lives.push(life);
         // The copy begins with the earlier lives. During the copy, the entries in `pending` do not
-        // go to the next file, so this life is added to `for_next`.
+        // go to the next file, so this life is added to `next_only`.
         if matches!(self.compaction, Compaction::Copying(_)) {
-            life.write(&mut self.for_next);
-            self.next_promised += Entry::life_bytes() as u64;
+            life.write(&mut self.next_only);
+            self.next_max_length += Entry::life_bytes() as u64;
         }
         // Nothing is appended to a journal of format 1. The rewritten journal gets all lives.
-        if !self.is_old_format || self.compaction.doubles() {
+        if !self.is_old_format || self.compaction.writes_both() {
             life.write(&mut self.pending);
         }
     }
@@ -378,8 +378,8 @@ impl Durability {
     /// Returns the sequence number up to which all changes are as durable as a reply to a client
     /// promises: see [`Fsync`].
     #[must_use]
-    pub fn kept_through(&self) -> u64 {
-        self.appended_through().min(self.released())
+    pub fn durable_through(&self) -> u64 {
+        self.appended_through().min(self.sendable_through())
     }
 
     /// Whether the disk refused to write or to sync accepted entries, and no later attempt has
@@ -391,7 +391,7 @@ impl Durability {
 
     /// Returns the phase of the compaction.
     #[must_use]
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> CompactionPhase {
         self.compaction.phase()
     }
 
@@ -404,19 +404,19 @@ impl Durability {
     /// Whether there is reserved room for an entry of `bytes` bytes. The records of the table need
     /// `table` bytes in a journal.
     #[must_use]
-    pub fn room_for(&self, table: u64, bytes: usize) -> Room {
-        if self.has_room(table, bytes as u64) {
-            Room::Enough
-        } else if self.refuses {
-            Room::Full
+    pub fn space_for(&self, table: u64, bytes: usize) -> JournalSpace {
+        if self.has_space(table, bytes as u64) {
+            JournalSpace::Enough
+        } else if self.is_refusing {
+            JournalSpace::Full
         } else {
-            Room::Wait
+            JournalSpace::Wait
         }
     }
 
-    fn has_room(&self, table: u64, bytes: u64) -> bool {
-        let is_well = self.backlog.is_none() && self.rewrite_at.is_none();
-        if !is_well || self.batch.refused_since.is_some() {
+    fn has_space(&self, table: u64, bytes: u64) -> bool {
+        let is_healthy = self.backlog.is_none() && self.rewrite_at.is_none();
+        if !is_healthy || self.batch.refused_since.is_some() {
             return false;
         }
         let has_current =
@@ -425,9 +425,9 @@ impl Durability {
             // There is no next file yet. `has_current` limits the entries that are accepted now.
             (None, _) => self.create_error.is_none(),
             (Some(next), Compaction::Idle) => {
-                !next.is_full() || self.needed(table) + bytes <= next.reserved
+                !next.is_full() || self.table_bytes_needed(table) + bytes <= next.reserved
             }
-            (Some(next), Compaction::Copying(_)) => self.next_promised + bytes <= next.reserved,
+            (Some(next), Compaction::Copying(_)) => self.next_max_length + bytes <= next.reserved,
             (Some(next), _) => self.next_end(next) + bytes <= next.reserved,
         };
         has_current && has_next
@@ -435,19 +435,19 @@ impl Durability {
 
     /// Returns the length of the journal after all its accepted entries are written.
     fn current_end(&self) -> u64 {
-        self.end_of(&self.current, self.pending.len())
+        self.length_with(&self.current, self.pending.len())
     }
 
     /// Returns the length of the next file after all its accepted entries are written.
     fn next_end(&self, next: &JournalFile) -> u64 {
-        self.end_of(
+        self.length_with(
             next,
-            self.for_next.len() + self.pending.len() - self.single_until,
+            self.next_only.len() + self.pending.len() - self.journal_only_until,
         )
     }
 
-    fn end_of(&self, file: &JournalFile, more: usize) -> u64 {
-        let header = if file.is_untouched() {
+    fn length_with(&self, file: &JournalFile, more: usize) -> u64 {
+        let header = if file.is_unwritten() {
             self.header_of(file).len()
         } else {
             0
@@ -458,7 +458,7 @@ impl Durability {
             .iter()
             .filter(|chunk| chunk.file == file.id);
         let refused: usize = refused.map(|chunk| chunk.bytes.len()).sum();
-        file.length + file.on_its_way + (header + refused + more) as u64
+        file.length + file.in_flight_bytes + (header + refused + more) as u64
     }
 
     /// Adds the entry of a change of the table. The caller has checked that there is room.
@@ -466,7 +466,7 @@ impl Durability {
         let before = self.pending.len();
         Entry::Record { seq, epoch, line }.write(&mut self.pending);
         self.pending_seq = seq;
-        self.accepted((self.pending.len() - before) as u64);
+        self.count_accepted_bytes((self.pending.len() - before) as u64);
     }
 
     /// Adds a neighbour's change to the backlog, because there is no room for its entry.
@@ -476,21 +476,27 @@ impl Durability {
             reader: None,
         });
         self.pending_seq = seq;
-        self.accepted(Entry::record_bytes(line.len()) as u64 + 4);
+        self.count_accepted_bytes(Entry::record_bytes(line.len()) as u64 + 4);
     }
 
     /// Counts the bytes of an accepted entry. A record that changes during the copy of the table is
     /// copied again, so these bytes also make the next file longer.
-    fn accepted(&mut self, bytes: u64) {
+    fn count_accepted_bytes(&mut self, bytes: u64) {
         self.accepted_bytes += bytes;
-        self.next_promised += bytes;
+        self.next_max_length += bytes;
     }
 
-    /// Adds a `Heard` entry: this server received the neighbour's feed up to `position`. Returns
+    /// Adds a `Received` entry: this server received the neighbour's feed up to `position`. Returns
     /// `false`, and adds nothing, if there is no room or if the backlog is not empty.
-    pub fn heard(&mut self, table: u64, neighbour: &str, boot: BootId, position: u64) -> bool {
+    pub fn add_received(
+        &mut self,
+        table: u64,
+        neighbour: &str,
+        boot: BootId,
+        position: u64,
+    ) -> bool {
         let neighbour = neighbour.as_bytes();
-        self.note(
+        self.add_position(
             table,
             neighbour.len(),
             &Entry::Received {
@@ -501,12 +507,12 @@ impl Durability {
         )
     }
 
-    /// Adds a `Told` entry: this server confirmed to the neighbour that the neighbour has our feed
-    /// up to `position`. Returns `false`, and adds nothing, if there is no room or if the backlog
-    /// is not empty.
-    pub fn told(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
+    /// Adds a `Confirmed` entry: this server confirmed to the neighbour that the neighbour has our
+    /// feed up to `position`. Returns `false`, and adds nothing, if there is no room or if the
+    /// backlog is not empty.
+    pub fn add_confirmed(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
-        self.note(
+        self.add_position(
             table,
             neighbour.len(),
             &Entry::Confirmed {
@@ -516,21 +522,21 @@ impl Durability {
         )
     }
 
-    fn note(&mut self, table: u64, name: usize, entry: &Entry<'_>) -> bool {
+    fn add_position(&mut self, table: u64, name: usize, entry: &Entry<'_>) -> bool {
         let bytes = Entry::position_bytes(name);
-        let may_note = self.room_for(table, bytes) == Room::Enough;
-        if may_note {
+        let has_space = self.space_for(table, bytes) == JournalSpace::Enough;
+        if has_space {
             entry.write(&mut self.pending);
-            self.accepted(bytes as u64);
+            self.count_accepted_bytes(bytes as u64);
         }
-        may_note
+        has_space
     }
 
     /// Returns up to which sequence number changes may leave the server, as replies to clients or
     /// as records to neighbours. A record in the backlog may leave before its entry is in the
     /// journal.
     #[must_use]
-    pub fn released(&self) -> u64 {
+    pub fn sendable_through(&self) -> u64 {
         match self.fsync {
             Fsync::Always => self.synced_seq,
             Fsync::Interval | Fsync::Never => self.appended_seq,
@@ -545,19 +551,19 @@ impl Durability {
     }
 
     /// Notes that a turn begins. The compaction may copy one step in each turn.
-    pub fn turn_begins(&mut self) {
-        self.has_stepped = false;
+    pub fn begin_turn(&mut self) {
+        self.has_copied_step = false;
     }
 
     /// Returns the latest time at which [`Durability::next_work`] must be called again.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let steps = match self.compaction {
-            Compaction::Copying(_) => self.can_step(),
+            Compaction::Copying(_) => self.can_copy_step(),
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
-            | Compaction::Doubling
+            | Compaction::WritingBoth
             | Compaction::SwitchDue
             | Compaction::Switching { .. } => false,
         };
@@ -571,7 +577,7 @@ impl Durability {
         let refused = self
             .batch
             .refused_since
-            .filter(|_| !self.batch.is_on_its_way);
+            .filter(|_| !self.batch.is_in_flight);
         let retry = refused.map(|since| since + RETRY);
         let rewrite = self.rewrite_at.filter(|_| !self.compaction.is_on());
         let files = [
@@ -592,13 +598,13 @@ impl Durability {
             .min()
     }
 
-    /// Returns the next work for the disk. `heard` appends the `Heard` and `Told` entries of all
-    /// neighbours to its argument.
+    /// Returns the next work for the disk. `append_positions` appends the `Received` and
+    /// `Confirmed` entries of all neighbours to its argument.
     pub fn next_work(
         &mut self,
         records: &mut Records,
         now: Time,
-        heard: impl FnOnce(&mut Vec<u8>),
+        append_positions: impl FnOnce(&mut Vec<u8>),
     ) -> Option<DiskWork> {
         if self.failure.is_some() {
             return None;
@@ -606,28 +612,28 @@ impl Durability {
         if let Some(file) = self.discarded.pop() {
             return Some(DiskWork::Discard { file });
         }
-        self.backlog_step(records);
+        self.write_backlog_step(records);
         let work = self
             .append_work(now)
             .or_else(|| self.reserve_work(journal_bytes(records), now))
             .or_else(|| self.sync_work(now))
-            .or_else(|| self.compaction_work(records, now, heard));
+            .or_else(|| self.compaction_work(records, now, append_positions));
         if work.is_none() {
-            self.note_room(journal_bytes(records), now);
+            self.update_refusing(journal_bytes(records), now);
         }
         work
     }
 
     /// Puts the next part of the backlog into `pending`, if there is room and no other write waits.
-    fn backlog_step(&mut self, records: &mut Records) {
+    fn write_backlog_step(&mut self, records: &mut Records) {
         let Some(backlog) = &mut self.backlog else {
             return;
         };
-        let is_busy = self.batch.is_on_its_way || !self.batch.chunks.is_empty();
+        let is_busy = self.batch.is_in_flight || !self.batch.chunks.is_empty();
         let is_usable = !self.is_old_format && self.rewrite_at.is_none();
         // While entries go to both files, the backlog waits: the copy of the table in the next file
         // contains most changes of the backlog.
-        if is_busy || !is_usable || self.compaction.doubles() || !self.pending.is_empty() {
+        if is_busy || !is_usable || self.compaction.writes_both() || !self.pending.is_empty() {
             return;
         }
         let last_seq_before = backlog.last_seq_before;
@@ -670,7 +676,7 @@ impl Durability {
     }
 
     fn append_work(&mut self, now: Time) -> Option<DiskWork> {
-        if self.batch.is_on_its_way {
+        if self.batch.is_in_flight {
             return None;
         }
         if self.batch.chunks.is_empty() {
@@ -686,44 +692,44 @@ impl Durability {
         let chunks = std::mem::take(&mut self.batch.chunks);
         for chunk in &chunks {
             if let Some(file) = self.file(chunk.file) {
-                file.on_its_way = chunk.bytes.len() as u64;
+                file.in_flight_bytes = chunk.bytes.len() as u64;
             }
         }
-        self.batch.is_on_its_way = true;
-        self.batch.on_its_way_since = now;
+        self.batch.is_in_flight = true;
+        self.batch.in_flight_since = now;
         Some(DiskWork::Append(chunks))
     }
 
     /// Moves the pending entries into the batch.
     fn fill_batch(&mut self) {
-        let doubles = self.compaction.doubles();
-        let mut for_next = std::mem::take(&mut self.for_next);
-        if doubles {
-            for_next.extend_from_slice(&self.pending[self.single_until..]);
+        let writes_both = self.compaction.writes_both();
+        let mut next_only = std::mem::take(&mut self.next_only);
+        if writes_both {
+            next_only.extend_from_slice(&self.pending[self.journal_only_until..]);
         }
         if !self.is_old_format && !self.pending.is_empty() {
-            let memory = std::mem::take(&mut self.spare_memory);
+            let memory = std::mem::take(&mut self.spare_buffer);
             let entries = std::mem::replace(&mut self.pending, memory);
             let chunk = self.chunk_for(&self.current, entries);
             self.batch.chunks.push(chunk);
         }
-        if let Some(next) = self.next.as_ref().filter(|_| !for_next.is_empty()) {
-            let chunk = self.chunk_for(next, for_next);
+        if let Some(next) = self.next.as_ref().filter(|_| !next_only.is_empty()) {
+            let chunk = self.chunk_for(next, next_only);
             self.batch.chunks.push(chunk);
         }
-        if !self.is_old_format || doubles {
+        if !self.is_old_format || writes_both {
             self.pending.clear();
-            self.single_until = 0;
+            self.journal_only_until = 0;
             self.batch.seq = self.pending_seq;
         }
-        self.batch_progressed();
+        self.finish_batch_if_written();
     }
 
     /// Makes a chunk that appends the entries to the file. A file that is empty gets its header
     /// first.
     fn chunk_for(&self, file: &JournalFile, mut entries: Vec<u8>) -> Chunk {
         let mut offset = file.length;
-        if file.is_untouched() {
+        if file.is_unwritten() {
             let header = self.header_of(file);
             write_checksums(&mut entries, file.salt, header.len() as u64);
             entries.splice(..0, header);
@@ -749,13 +755,13 @@ impl Durability {
     }
 
     fn reserve_work(&mut self, table: u64, now: Time) -> Option<DiskWork> {
-        let (half, chunk, bound) = (self.chunk / 2, self.chunk, self.bound(table));
+        let (half, step, bound) = (self.reserve_step / 2, self.reserve_step, self.bound(table));
         let end = self.current_end();
         // A file that is about to be replaced needs no more room.
-        let is_going = self.compaction.is_switching() || self.is_old_format;
-        if !is_going
+        let will_be_replaced = self.compaction.is_switching() || self.is_old_format;
+        if !will_be_replaced
             && self.current.reserved < end + half
-            && let Some(work) = self.current.reserve((end + chunk).min(bound), now)
+            && let Some(work) = self.current.reserve((end + step).min(bound), now)
         {
             return Some(work);
         }
@@ -763,16 +769,16 @@ impl Durability {
             (None, _) => return None,
             (Some(next), Compaction::Idle) => {
                 let target = self.spare_target(table);
-                if next.reserved + chunk / 2 > target {
+                if next.reserved + step / 2 > target {
                     return None;
                 }
                 target
             }
-            (Some(next), Compaction::Copying(_)) if next.reserved < self.next_promised + half => {
-                self.next_promised + chunk
+            (Some(next), Compaction::Copying(_)) if next.reserved < self.next_max_length + half => {
+                self.next_max_length + step
             }
             (Some(next), _) if next.reserved < self.next_end(next) + half => {
-                self.next_end(next) + chunk
+                self.next_end(next) + step
             }
             (Some(_), _) => return None,
         };
@@ -799,7 +805,7 @@ impl Durability {
         self.sync_due = None;
         // While entries go to both files, a reply waits until its record is safe in both files:
         // after a crash, either of them may be the journal.
-        let next = self.next.as_ref().filter(|_| self.compaction.doubles());
+        let next = self.next.as_ref().filter(|_| self.compaction.writes_both());
         self.syncing = Some(Syncing {
             since: now,
             seq: if has_current {
@@ -819,12 +825,14 @@ impl Durability {
     }
 
     /// Handles a result from the disk.
-    pub fn done(&mut self, done: DiskDone, records: &mut Records, now: Time) {
+    pub fn handle_disk_done(&mut self, done: DiskDone, records: &mut Records, now: Time) {
         if self.failure.is_some() {
             return; // the server has failed, so nothing may leave it any more
         }
         match done {
-            DiskDone::Appended { chunks, outcome } => self.appended(chunks, outcome, records, now),
+            DiskDone::Appended { chunks, outcome } => {
+                self.append_done(chunks, outcome, records, now)
+            }
             DiskDone::Reserved { file, outcome } => {
                 let refused = self
                     .file(file)
@@ -837,23 +845,23 @@ impl Durability {
             DiskDone::Created { .. } => {}
             DiskDone::Synced {
                 outcome: Ok(()), ..
-            } => self.synced(),
+            } => self.sync_done(),
             DiskDone::Synced {
                 outcome: Err(error),
                 ..
-            } => self.not_synced(error, records, now),
+            } => self.sync_failed(error, records, now),
             DiskDone::Switched { outcome, .. } => self.switched(outcome, records, now),
         }
     }
 
-    fn appended(
+    fn append_done(
         &mut self,
         mut chunks: Vec<Chunk>,
         outcome: Result<(), (FileId, DiskError)>,
         records: &mut Records,
         now: Time,
     ) {
-        self.batch.is_on_its_way = false;
+        self.batch.is_in_flight = false;
         let (refused, error) = match outcome {
             Ok(()) => (None, None),
             Err((file, error)) => (Some(file), Some(error)),
@@ -865,7 +873,7 @@ impl Durability {
         let rest = chunks.split_off(written);
         for chunk in &rest {
             if let Some(file) = self.file(chunk.file) {
-                file.on_its_way = 0;
+                file.in_flight_bytes = 0;
             }
         }
         for Chunk {
@@ -874,12 +882,12 @@ impl Durability {
         {
             // A file that was abandoned during the append is not found here.
             if let Some(file) = self.file(file) {
-                file.on_its_way = 0;
+                file.in_flight_bytes = 0;
                 file.length += bytes.len() as u64;
             }
-            if self.spare_memory.capacity() < bytes.capacity() {
+            if self.spare_buffer.capacity() < bytes.capacity() {
                 bytes.clear();
-                self.spare_memory = bytes;
+                self.spare_buffer = bytes;
             }
         }
         let live = [
@@ -892,17 +900,17 @@ impl Durability {
             .retain(|chunk| live.contains(&Some(chunk.file)));
         let is_live = live.contains(&refused);
         if let (Some(file), Some(error), true) = (refused, error, refused.is_some() && is_live) {
-            self.refused(file, error, records, now);
+            self.chunk_refused(file, error, records, now);
         }
-        self.batch_progressed();
+        self.finish_batch_if_written();
     }
 
     /// Handles a refused chunk.
-    fn refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
-        let is_giving_up = match self.compaction {
+    fn chunk_refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
+        let should_abandon = match self.compaction {
             // On a file system that cannot reserve room, the next file may occupy the room that the
             // journal needs now. Removing the next file frees that room.
-            Compaction::Copying(_) | Compaction::Doubling | Compaction::SwitchDue => {
+            Compaction::Copying(_) | Compaction::WritingBoth | Compaction::SwitchDue => {
                 file != self.current.id || error.kind == DiskErrorKind::Full
             }
             Compaction::Absent(_)
@@ -911,8 +919,8 @@ impl Durability {
             // The next file may already have the journal's name, so this chunk must be written.
             | Compaction::Switching { .. } => false,
         };
-        if is_giving_up && !self.is_old_format {
-            self.give_up_compaction(&error, records, now);
+        if should_abandon && !self.is_old_format {
+            self.abandon_compaction(&error, records, now);
             if file != self.current.id {
                 return;
             }
@@ -927,44 +935,44 @@ impl Durability {
     }
 
     /// Notes that the changes of the batch are in the journal, if no chunk of the batch is left.
-    fn batch_progressed(&mut self) {
-        if !self.batch.is_on_its_way && self.batch.chunks.is_empty() {
+    fn finish_batch_if_written(&mut self) {
+        if !self.batch.is_in_flight && self.batch.chunks.is_empty() {
             self.batch.refused_since = None;
             self.appended_seq = self.batch.seq;
         }
     }
 
-    fn synced(&mut self) {
+    fn sync_done(&mut self) {
         let Some(syncing) = self.syncing.take() else {
             return;
         };
         self.synced_seq = self.synced_seq.max(syncing.seq);
         match (self.compaction, syncing.next_length) {
-            (Compaction::Doubling, Some(length)) if syncing.is_copy_covered => {
+            (Compaction::WritingBoth, Some(length)) if syncing.is_copy_covered => {
                 if let Some(next) = &mut self.next {
                     next.synced = length;
                 }
                 self.enter(Cause::BothSynced, Compaction::SwitchDue);
             }
-            (_, None) if !self.compaction.doubles() => self.note_synced(syncing.length),
+            (_, None) if !self.compaction.writes_both() => self.add_synced(syncing.length),
             _ => {}
         }
     }
 
     /// Adds an entry that says that the journal is synced up to `offset`, if there is room for the
     /// entry.
-    fn note_synced(&mut self, offset: u64) {
+    fn add_synced(&mut self, offset: u64) {
         let bytes = Entry::life_bytes() as u64; // a `Synced` entry is a little shorter than this
         if self.current_end() + bytes <= self.current.reserved {
             Entry::Synced { offset }.write(&mut self.pending);
-            self.accepted(bytes);
+            self.count_accepted_bytes(bytes);
         }
     }
 
     /// Handles a failed sync. The system may have dropped the written bytes from its cache,
     /// although they are not on the disk. A second sync would then report success (known as
     /// fsyncgate). So the server never repeats a failed sync.
-    fn not_synced(&mut self, error: DiskError, records: &mut Records, now: Time) {
+    fn sync_failed(&mut self, error: DiskError, records: &mut Records, now: Time) {
         self.syncing = None;
         match error.kind {
             DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),
@@ -981,7 +989,7 @@ impl Durability {
                     let is_suspect = true;
                     self.enter(Cause::SyncFailed, Compaction::Switching { is_suspect });
                 } else if self.compaction.is_on() {
-                    self.give_up_compaction(&error, records, now);
+                    self.abandon_compaction(&error, records, now);
                 }
                 self.full_reason = Some(error);
             }
@@ -989,26 +997,27 @@ impl Durability {
     }
 
     /// Decides whether `IAMAT`s are refused. Logs when refusing begins and when it ends.
-    fn note_room(&mut self, table: u64, now: Time) {
-        let needed = self.needed(table);
-        let is_long = self.current.length > self.trigger(needed);
+    fn update_refusing(&mut self, table: u64, now: Time) {
+        let table_bytes_needed = self.table_bytes_needed(table);
+        let is_long = self.current.length > self.trigger(table_bytes_needed);
         self.is_compaction_wanted =
             is_long && self.compaction == Compaction::Idle && now < self.compact_after;
         let is_next_full = self.next.as_ref().is_some_and(JournalFile::is_full);
         let is_full = self.current.is_full() || is_next_full || self.create_error.is_some();
         let is_stuck = self.batch.refused_since.is_some() || self.rewrite_at.is_some();
         let is_waiting = is_full || self.is_compaction_wanted;
-        let refuses = !self.has_room(table, MAX_ENTRY as u64)
+        let is_refusing = !self.has_space(table, MAX_ENTRY as u64)
             && (is_stuck || is_waiting && !self.compaction.is_on());
-        if refuses {
+        if is_refusing {
             let spare = self.next.as_ref().map_or(0, |next| next.reserved);
-            self.wanted_bytes = needed.saturating_sub(spare) + self.chunk.min(128 << 10);
+            self.wanted_bytes =
+                table_bytes_needed.saturating_sub(spare) + self.reserve_step.min(128 << 10);
         }
-        if std::mem::replace(&mut self.refuses, refuses) == refuses {
+        if std::mem::replace(&mut self.is_refusing, is_refusing) == is_refusing {
             return;
         }
-        self.refuses_since = now;
-        if !refuses {
+        self.refusing_since = now;
+        if !is_refusing {
             return warn!("journal: there is room again; IAMATs are accepted");
         }
         let reason = self.create_error.as_ref().or(self.full_reason.as_ref());

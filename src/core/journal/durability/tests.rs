@@ -27,7 +27,7 @@ fn a_neighbour_resumes_at_the_last_position_its_lives_share() {
 
 /// Tests of disk results in an order that random tests seldom produce. There is no disk here: each
 /// test passes the results by hand.
-mod by_hand {
+mod manual_results {
     use super::*;
     use crate::core::table::records::{Origin, Records};
     use crate::core::wire::message::At;
@@ -36,7 +36,7 @@ mod by_hand {
         d: Durability,
         records: Records,
         now: Time,
-        asked: Vec<DiskWork>,
+        requested: Vec<DiskWork>,
     }
 
     fn no_room() -> DiskError {
@@ -63,11 +63,11 @@ mod by_hand {
                 d,
                 records: Records::new(&limits),
                 now: Time::from_nanos(1_000_000_000),
-                asked: Vec::new(),
+                requested: Vec::new(),
             }
         }
 
-        fn says(&mut self, client: &str, stamp: u64) -> u64 {
+        fn record(&mut self, client: &str, stamp: u64) -> u64 {
             let line = format!("AT Riley +0.000000000 {client} +1+2 {stamp}");
             let at = At::parse(line.as_bytes()).unwrap();
             self.records.merge(line.as_bytes(), &at, Origin::LOCAL);
@@ -78,9 +78,9 @@ mod by_hand {
 
         /// Runs one turn, and collects the requested work in order.
         fn turn(&mut self) {
-            self.d.turn_begins();
+            self.d.begin_turn();
             while let Some(work) = self.d.next_work(&mut self.records, self.now, |_| ()) {
-                self.asked.push(work);
+                self.requested.push(work);
             }
         }
 
@@ -108,15 +108,15 @@ mod by_hand {
                 },
                 DiskWork::Discard { .. } => return,
             };
-            self.d.done(done, &mut self.records, self.now);
+            self.d.handle_disk_done(done, &mut self.records, self.now);
         }
 
         fn take(&mut self) -> Vec<DiskWork> {
-            std::mem::take(&mut self.asked)
+            std::mem::take(&mut self.requested)
         }
 
         /// Runs turns until no work is requested, or until the phase `until` is reached.
-        fn go(&mut self, until: Option<Phase>) -> bool {
+        fn go(&mut self, until: Option<CompactionPhase>) -> bool {
             for _ in 0..200 {
                 if Some(self.d.phase()) == until {
                     return true;
@@ -126,8 +126,8 @@ mod by_hand {
                 if work.is_empty() && until.is_none() {
                     return true;
                 }
-                for one in work {
-                    self.answer(one);
+                for work_item in work {
+                    self.answer(work_item);
                 }
             }
             false
@@ -139,28 +139,28 @@ mod by_hand {
     fn a_failed_sync_is_remembered_across_the_switch() {
         let mut rig = Rig::new(Fsync::Always);
         for stamp in 1..20 {
-            rig.says("kiwi", stamp);
+            rig.record("kiwi", stamp);
             rig.turn();
-            for one in rig.take() {
-                rig.answer(one);
+            for work_item in rig.take() {
+                rig.answer(work_item);
             }
-            if rig.d.phase() == Phase::Doubling {
+            if rig.d.phase() == CompactionPhase::WritingBoth {
                 break;
             }
         }
         // Run until the sync that covers the copy is done.
         let mut seq = 0;
         for stamp in 100..200 {
-            if rig.d.phase() == Phase::SwitchDue {
+            if rig.d.phase() == CompactionPhase::SwitchDue {
                 break;
             }
-            seq = rig.says("kiwi", stamp);
+            seq = rig.record("kiwi", stamp);
             rig.turn();
-            for one in rig.take() {
-                rig.answer(one);
+            for work_item in rig.take() {
+                rig.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), Phase::SwitchDue);
+        assert_eq!(rig.d.phase(), CompactionPhase::SwitchDue);
         rig.turn();
         let work = rig.take();
         let sync = work.iter().position(|w| matches!(w, DiskWork::Sync { .. }));
@@ -169,11 +169,11 @@ mod by_hand {
             .position(|w| matches!(w, DiskWork::Switch { .. }));
         println!(
             "sync at {sync:?}, switch at {switch:?}; released {} of {seq}",
-            rig.d.released()
+            rig.d.sendable_through()
         );
-        for one in work {
-            match one {
-                DiskWork::Sync { files } => rig.d.done(
+        for work_item in work {
+            match work_item {
+                DiskWork::Sync { files } => rig.d.handle_disk_done(
                     DiskDone::Synced {
                         files,
                         outcome: Err(no_room()),
@@ -185,11 +185,11 @@ mod by_hand {
             }
         }
         rig.turn();
-        for one in rig.take() {
-            rig.answer(one);
+        for work_item in rig.take() {
+            rig.answer(work_item);
         }
         assert!(
-            rig.d.released() < seq,
+            rig.d.sendable_through() < seq,
             "answered, though the only sync that covered it had failed"
         );
     }
@@ -201,18 +201,18 @@ mod by_hand {
         rig.go(None);
         let mut next_bytes = Vec::new();
         for number in 0..5_000 {
-            rig.says(&format!("c{number}"), 5);
+            rig.record(&format!("c{number}"), 5);
         }
         for stamp in 6..1000 {
-            if rig.d.phase() == Phase::Copying {
+            if rig.d.phase() == CompactionPhase::Copying {
                 break;
             }
             for number in 0..1_000 {
-                rig.says(&format!("c{number}"), stamp);
+                rig.record(&format!("c{number}"), stamp);
             }
             rig.turn();
-            for one in rig.take() {
-                if let DiskWork::Append(chunks) = &one {
+            for work_item in rig.take() {
+                if let DiskWork::Append(chunks) = &work_item {
                     for chunk in chunks
                         .iter()
                         .filter(|c| Some(c.file) == rig.d.next.as_ref().map(|n| n.id))
@@ -220,29 +220,29 @@ mod by_hand {
                         next_bytes.extend_from_slice(&chunk.bytes);
                     }
                 }
-                rig.answer(one);
+                rig.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), Phase::Copying);
+        assert_eq!(rig.d.phase(), CompactionPhase::Copying);
         let last = rig.records.last_seq();
         rig.d.begin_life(BootId(0x4242_4242_4242_4242), last);
         for _ in 0..100 {
-            let done = rig.d.phase() == Phase::Creating;
+            let done = rig.d.phase() == CompactionPhase::Creating;
             if done {
                 break;
             }
             let next = rig.d.next.as_ref().map(|n| n.id);
             rig.turn();
-            for one in rig.take() {
-                if let DiskWork::Append(chunks) = &one {
+            for work_item in rig.take() {
+                if let DiskWork::Append(chunks) = &work_item {
                     for chunk in chunks.iter().filter(|c| Some(c.file) == next) {
                         next_bytes.extend_from_slice(&chunk.bytes);
                     }
                 }
-                rig.answer(one);
+                rig.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), Phase::Creating, "switched");
+        assert_eq!(rig.d.phase(), CompactionPhase::Creating, "switched");
         let boot = [0x42; 8];
         assert!(
             next_bytes.windows(8).any(|w| w == boot),
@@ -254,15 +254,15 @@ mod by_hand {
     fn a_hung_disk_is_busy_since_its_oldest_pending_job() {
         let mut rig = Rig::new(Fsync::Always);
         rig.go(None);
-        assert_eq!(rig.d.condition(), Condition::Well);
+        assert_eq!(rig.d.condition(), Condition::Healthy);
         let began = rig.now;
-        rig.says("kiwi", 1);
+        rig.record("kiwi", 1);
         rig.turn();
         let appends = rig.take();
         assert_eq!(rig.d.condition(), Condition::Busy { since: began });
         rig.now = rig.now + Duration::from_secs(5);
-        for one in appends {
-            rig.answer(one);
+        for work_item in appends {
+            rig.answer(work_item);
         }
         rig.turn();
         let syncs = rig.take();
@@ -271,11 +271,11 @@ mod by_hand {
             Condition::Busy { since: rig.now },
             "of the sync that was asked for now"
         );
-        for one in syncs {
-            rig.answer(one);
+        for work_item in syncs {
+            rig.answer(work_item);
         }
         rig.go(None);
-        assert_eq!(rig.d.condition(), Condition::Well);
+        assert_eq!(rig.d.condition(), Condition::Healthy);
     }
 
     /// If a deadline has passed and no work is done for it, the event loop polls without waiting,
@@ -284,26 +284,26 @@ mod by_hand {
     fn failed_syncs_leave_no_deadline_in_the_past() {
         let mut rig = Rig::new(Fsync::Interval);
         rig.go(None);
-        rig.says("kiwi", 1);
+        rig.record("kiwi", 1);
         let second = Duration::from_secs(1);
         rig.turn();
-        for one in rig.take() {
-            rig.answer(one);
+        for work_item in rig.take() {
+            rig.answer(work_item);
         }
         rig.turn();
         rig.now = rig.now + second;
         rig.turn();
         let sync = rig.take();
-        rig.says("kiwi", 2);
+        rig.record("kiwi", 2);
         rig.turn();
-        for one in rig.take() {
-            rig.answer(one);
+        for work_item in rig.take() {
+            rig.answer(work_item);
         }
         rig.turn();
         rig.now = rig.now + second + second;
-        for one in sync {
-            if let DiskWork::Sync { files } = one {
-                rig.d.done(
+        for work_item in sync {
+            if let DiskWork::Sync { files } = work_item {
+                rig.d.handle_disk_done(
                     DiskDone::Synced {
                         files,
                         outcome: Err(no_room()),

@@ -8,7 +8,7 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::TURN_BYTES;
-use crate::core::journal::durability::Room;
+use crate::core::journal::durability::JournalSpace;
 use crate::core::session::context::Context;
 use crate::core::session::herd::{Herd, LinkError};
 use crate::core::table::records::{Merge, Origin};
@@ -194,7 +194,7 @@ impl Link {
             Merge::Accepted => {
                 let seq = context.records.last_seq();
                 match &mut context.durability {
-                    Some(durability) if room == Room::Enough => {
+                    Some(durability) if room == JournalSpace::Enough => {
                         durability.record(seq, epoch, line);
                     }
                     Some(durability) => durability.record_unwritten(seq, line),

@@ -4,7 +4,7 @@ use log::info;
 
 use super::{Cause, Link, PeerLabel, State};
 use crate::core::base::clock::Time;
-use crate::core::journal::durability::Room;
+use crate::core::journal::durability::JournalSpace;
 use crate::core::session::context::Context;
 use crate::core::session::herd::LinkError;
 use crate::core::table::records::{Forgetting, Merge};
@@ -24,7 +24,7 @@ impl Link {
         if !is_client_name(client) {
             return Err(LinkError::NoClientName);
         }
-        if context.room() != Room::Enough {
+        if context.room() != JournalSpace::Enough {
             return Err(LinkError::NoRoomToForget);
         }
         let wall = PosixTime::from_nanos(context.now.wall);

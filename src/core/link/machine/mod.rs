@@ -37,7 +37,7 @@ use crate::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::TlsMode;
 use crate::core::base::slots::Id;
 use crate::core::base::transitions::assert_transition;
-use crate::core::journal::durability::Room;
+use crate::core::journal::durability::JournalSpace;
 use crate::core::link::proof::{Nonce, Side};
 use crate::core::session::buffer::Buffer;
 use crate::core::session::connection_error::ConnectionError;
@@ -374,7 +374,7 @@ impl Link {
             // operator that asks for nothing more does not wait for the disk.
             let takes_records = matches!(self.state, State::Linked { .. })
                 || matches!(self.state, State::Serving) && bytes[used..].contains(&b'\n');
-            self.awaits_disk_space = takes_records && context.room() == Room::Wait;
+            self.awaits_disk_space = takes_records && context.room() == JournalSpace::Wait;
             if self.awaits_disk_space {
                 return (used, effect);
             }

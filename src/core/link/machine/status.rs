@@ -66,7 +66,7 @@ fn status(secret_number: usize, context: &mut Context<'_>) -> String {
     }
     match disk {
         None => add(format_args!(" disk=none")),
-        Some(Condition::Well) => add(format_args!(" disk=ok")),
+        Some(Condition::Healthy) => add(format_args!(" disk=ok")),
         Some(Condition::Busy { since }) => match now.since(since).as_millis() {
             0 => add(format_args!(" disk=ok")),
             ms => add(format_args!(" disk=busy:{ms}")),
