@@ -10,8 +10,8 @@
 //!   Reading  ─ TlsUnexpected ──► Closing
 //!   Reading  ─ OutputStalled ──► Closing
 //!   Reading  ─ Stopped ────────► Closing
-//!   Reading  ─ LetGo ──────────► Closing
-//!   Closing  ─ LetGo ──────────► Closing
+//!   Reading  ─ JournalRefused ─► Closing
+//!   Closing  ─ JournalRefused ─► Closing
 //!   Reading  ─ Evicted ────────► Closing
 //!   Awaiting ─ Evicted ────────► Closing
 //!   Closing  ─ Evicted ────────► Closing
@@ -63,7 +63,7 @@ pub enum Effect {
     /// node calls [`suspend`](Client::suspend). If no call can begin, the node calls
     /// [`answer_now`](Client::answer_now) at once, and then
     /// [`resume_input`](Protocol::resume_input).
-    AskPlaces(Asked),
+    AskPlaces(PendingWhatsat),
     /// The client's connection is closed.
     Lost {
         /// The address that the client connected from.
@@ -77,7 +77,7 @@ pub enum Effect {
 
 /// A valid `WHATSAT` command: the question for Places, and the parts of the answer that are known.
 #[derive(Default)]
-pub struct Asked {
+pub struct PendingWhatsat {
     /// The question for Places.
     pub question: Question,
     /// The command, for the log.
@@ -92,7 +92,7 @@ pub struct Asked {
 
 enum State {
     Reading,
-    Awaiting(Box<(CallId, Asked)>),
+    Awaiting(Box<(CallId, PendingWhatsat)>),
     /// The client's commands are not run any more. The output is sent, then the connection lingers.
     Closing {
         linger: Linger,
@@ -101,7 +101,7 @@ enum State {
 
 /// A [`State`] without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum StateKind {
     Reading,
     Awaiting,
     Closing,
@@ -128,7 +128,7 @@ enum Cause {
     OutputStalled,
     /// The disk refuses writes to the journal. The output that is held back would say that records
     /// are stored, but these records are not stored.
-    LetGo,
+    JournalRefused,
     /// The buffers of all connections together are full. The server chose this client to free
     /// memory.
     Evicted,
@@ -136,31 +136,34 @@ enum Cause {
     Lingered,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 16] = [
-    (Stage::Reading, Cause::PlacesAsked, Stage::Awaiting),
-    (Stage::Awaiting, Cause::PlacesAnswered, Stage::Reading),
-    (Stage::Awaiting, Cause::LastAnswer, Stage::Closing),
-    (Stage::Awaiting, Cause::OutputStalled, Stage::Closing),
-    (Stage::Reading, Cause::LineTooLong, Stage::Closing),
-    (Stage::Reading, Cause::LineUnfinished, Stage::Closing),
-    (Stage::Reading, Cause::TlsUnexpected, Stage::Closing),
-    (Stage::Reading, Cause::OutputStalled, Stage::Closing),
-    (Stage::Reading, Cause::Stopped, Stage::Closing),
-    (Stage::Reading, Cause::LetGo, Stage::Closing),
-    (Stage::Closing, Cause::LetGo, Stage::Closing),
-    (Stage::Reading, Cause::Evicted, Stage::Closing),
-    (Stage::Awaiting, Cause::Evicted, Stage::Closing),
-    (Stage::Closing, Cause::Evicted, Stage::Closing),
-    (Stage::Closing, Cause::OutputStalled, Stage::Closing),
-    (Stage::Closing, Cause::Lingered, Stage::Closing),
-];
+const TRANSITIONS: [(StateKind, Cause, StateKind); 16] = {
+    use StateKind::{Awaiting, Closing, Reading};
+    [
+        (Reading, Cause::PlacesAsked, Awaiting),
+        (Awaiting, Cause::PlacesAnswered, Reading),
+        (Awaiting, Cause::LastAnswer, Closing),
+        (Awaiting, Cause::OutputStalled, Closing),
+        (Reading, Cause::LineTooLong, Closing),
+        (Reading, Cause::LineUnfinished, Closing),
+        (Reading, Cause::TlsUnexpected, Closing),
+        (Reading, Cause::OutputStalled, Closing),
+        (Reading, Cause::Stopped, Closing),
+        (Reading, Cause::JournalRefused, Closing),
+        (Closing, Cause::JournalRefused, Closing),
+        (Reading, Cause::Evicted, Closing),
+        (Awaiting, Cause::Evicted, Closing),
+        (Closing, Cause::Evicted, Closing),
+        (Closing, Cause::OutputStalled, Closing),
+        (Closing, Cause::Lingered, Closing),
+    ]
+};
 
 impl State {
-    fn stage(&self) -> Stage {
+    fn kind(&self) -> StateKind {
         match self {
-            State::Reading => Stage::Reading,
-            State::Awaiting(_) => Stage::Awaiting,
-            State::Closing { .. } => Stage::Closing,
+            State::Reading => StateKind::Reading,
+            State::Awaiting(_) => StateKind::Awaiting,
+            State::Closing { .. } => StateKind::Closing,
         }
     }
 }
@@ -170,7 +173,7 @@ impl State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
-    /// For [`BRIEFLY`], because all answers were sent before the server stopped.
+    /// For [`BRIEF_LINGER`], because all answers were sent before the server stopped.
     Briefly,
     /// Until the client closes, for at most `linger_ms`.
     Long,
@@ -178,7 +181,7 @@ enum Linger {
 
 /// Whether more input can come, and if not, how the input ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
+enum InputState {
     /// More input can come.
     Open,
     /// The input has ended with a FIN, and over TLS with `close_notify`. A last line without LF is
@@ -194,18 +197,18 @@ enum Input {
 const NO_TLS_HERE: &[u8] = b"? this port speaks plain text, not TLS\n";
 
 /// The duration of [`Linger::Briefly`]: at least one round trip to most clients.
-const BRIEFLY: Duration = Duration::from_millis(200);
+const BRIEF_LINGER: Duration = Duration::from_millis(200);
 
 /// The session of one client.
 pub struct Client {
-    who: PeerLabel,
+    label: PeerLabel,
     state: State,
     /// Bytes that were read but not handled yet: an unfinished line, or commands that have to wait.
     input: Buffer,
     output: Buffer,
     /// Whether more input can come. This is independent of the state, because the input can end in
     /// each state.
-    end: Input,
+    input_state: InputState,
     /// Whether reading is paused. The client pauses when its output has more than
     /// `output_high_bytes`, and goes on when the output has at most `output_low_bytes`. This is
     /// independent of the state: an answer of Places can pass the limit, and a client in `Closing`
@@ -246,17 +249,17 @@ impl Client {
     /// Creates the session of a client that has connected, either directly or through a proxy.
     #[must_use]
     pub fn new(serial: u32, from: ClientSource) -> Client {
-        let who = PeerLabel::new(serial, from.client);
+        let label = PeerLabel::new(serial, from.client);
         match from.proxy {
-            None => debug!("{who}: connected"),
-            Some(proxy) => debug!("{who}: connected through {proxy}"),
+            None => debug!("{label}: connected"),
+            Some(proxy) => debug!("{label}: connected through {proxy}"),
         }
         Client {
-            who,
+            label,
             state: State::Reading,
             input: Buffer::default(),
             output: Buffer::default(),
-            end: Input::Open,
+            input_state: InputState::Open,
             paused: false,
             awaits_disk_space: false,
             required_seq: 0,
@@ -267,9 +270,9 @@ impl Client {
         }
     }
 
-    /// Creates the session of a rejected client. It sends `last_words`, then closes.
+    /// Creates the session of a rejected client. It sends `last_line`, then closes.
     #[must_use]
-    pub fn rejected(serial: u32, address: SocketAddr, last_words: &[u8]) -> Client {
+    pub fn rejected(serial: u32, address: SocketAddr, last_line: &[u8]) -> Client {
         let from = ClientSource {
             client: address,
             proxy: None,
@@ -279,7 +282,7 @@ impl Client {
         client.state = State::Closing {
             linger: Linger::Long,
         };
-        client.output.extend(last_words);
+        client.output.extend(last_line);
         client
     }
 
@@ -292,31 +295,31 @@ impl Client {
     /// Returns the address that the client connected from.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.who.address()
+        self.label.address()
     }
 
     /// Returns the client's name in the log.
     #[must_use]
-    pub fn who(&self) -> PeerLabel {
-        self.who
+    pub fn label(&self) -> PeerLabel {
+        self.label
     }
 
     /// Runs the commands in `bytes` until a command has to wait, the output is full, or no whole
     /// command is left. Returns the number of bytes that the caller has to remove from the input.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
-        let mut used = 0;
+        let mut consumed = 0;
         // A client whose commands cannot run for another reason (state, full output) does not wait
         // for disk space.
         self.awaits_disk_space = false;
         while self.may_run(&context.settings.limits) {
-            let rest = &bytes[used..];
+            let rest = &bytes[consumed..];
             if rest.is_empty() {
                 break;
             }
-            let before = used;
+            let before = consumed;
             let line = match split(rest, LINE_BYTES) {
                 Split::Line(line, length) => {
-                    used += length;
+                    consumed += length;
                     without_cr(line)
                 }
                 Split::Unfinished | Split::TooLong if is_hello(rest) => {
@@ -324,19 +327,19 @@ impl Client {
                     break;
                 }
                 // At the end of the input, the last line needs no LF.
-                Split::Unfinished if self.end == Input::Ended => {
-                    used += rest.len();
+                Split::Unfinished if self.input_state == InputState::Ended => {
+                    consumed += rest.len();
                     rest
                 }
-                Split::Unfinished if self.end == Input::CutOff => {
+                Split::Unfinished if self.input_state == InputState::CutOff => {
                     self.drop_unfinished(rest.len(), context);
-                    used += rest.len();
+                    consumed += rest.len();
                     break;
                 }
                 Split::Unfinished => break,
                 Split::TooLong => {
                     self.log_too_long(&rest[..LINE_BYTES], context);
-                    self.quote(&rest[..LINE_BYTES]);
+                    self.reply_invalid(&rest[..LINE_BYTES]);
                     self.close(Cause::LineTooLong, Linger::Long);
                     break;
                 }
@@ -345,22 +348,15 @@ impl Client {
             self.awaits_disk_space = context.room() == JournalSpace::Wait
                 && matches!(Command::parse(line), Command::Iamat(_));
             if self.awaits_disk_space {
-                used = before;
+                consumed = before;
                 break;
             }
-            if let Some(asked) = self.command(line, rest, context) {
-                return (used, Some(Effect::AskPlaces(asked)));
+            if let Some(pending) = self.command(line, rest, context) {
+                return (consumed, Some(Effect::AskPlaces(pending)));
             }
         }
-        let nothing_more_counts = matches!(self.state, State::Closing { .. });
-        (
-            if nothing_more_counts {
-                bytes.len()
-            } else {
-                used
-            },
-            None,
-        )
+        let is_closing = matches!(self.state, State::Closing { .. });
+        (if is_closing { bytes.len() } else { consumed }, None)
     }
 
     fn may_run(&mut self, limits: &Limits) -> bool {
@@ -373,7 +369,12 @@ impl Client {
 
     /// Runs the command in `line`. `input` is all unhandled input of the client, and begins with
     /// `line`.
-    fn command(&mut self, line: &[u8], input: &[u8], context: &mut Context<'_>) -> Option<Asked> {
+    fn command(
+        &mut self,
+        line: &[u8],
+        input: &[u8],
+        context: &mut Context<'_>,
+    ) -> Option<PendingWhatsat> {
         let command = Command::parse(line);
         // A `ClientHello` can contain the byte LF anywhere, even in its length field. So the
         // beginning of a `ClientHello` can look like a line.
@@ -390,15 +391,15 @@ impl Client {
             }
             Command::Whatsat(whatsat) => {
                 let api = context.settings.places.api;
-                let asked = Asked::new(&whatsat, line, context.records, api);
-                if asked.is_none() {
+                let pending = PendingWhatsat::new(&whatsat, line, context.records, api);
+                if pending.is_none() {
                     self.refuse(line, context);
                 }
-                return asked;
+                return pending;
             }
             Command::Invalid => {
                 self.refuse(line, context);
-                self.look_for_header(line, context);
+                self.log_proxy_header(line, context);
             }
         }
         None
@@ -422,8 +423,8 @@ impl Client {
             &context.settings.limits,
             context.now.time,
         );
-        let may_enter = || tally.admit_new_name(self.who.address().ip(), limits, now);
-        match at.map(|at| context.records.merge_own(line, &at, wall, may_enter)) {
+        let may_add_client = || tally.admit_new_name(self.label.address().ip(), limits, now);
+        match at.map(|at| context.records.merge_own(line, &at, wall, may_add_client)) {
             Some(merged @ (Merge::Accepted | Merge::Stale)) => {
                 if merged == Merge::Stale {
                     context.tally.counters.stale += 1;
@@ -442,14 +443,14 @@ impl Client {
                     };
                     self.required_seq = self.required_seq.max(seq);
                 }
-                info!("{} <- {}", self.who, Escaped(command));
-                info!("{} -> {}", self.who, Escaped(line));
+                info!("{} <- {}", self.label, Escaped(command));
+                info!("{} -> {}", self.label, Escaped(line));
                 true
             }
             // The table does not store the record, so the answer does not wait for the journal.
             Some(Merge::Expired) => {
                 context.tally.counters.stale += 1;
-                info!("{} -> {}", self.who, Escaped(line));
+                info!("{} -> {}", self.label, Escaped(line));
                 true
             }
             Some(Merge::NotAdmitted) => {
@@ -462,7 +463,7 @@ impl Client {
                 if context.records.refused().is_power_of_two() {
                     warn!(
                         "{}: no room for its record: limits.max_records or limits.max_record_bytes; {} records are there",
-                        self.who,
+                        self.label,
                         context.records.len()
                     );
                 }
@@ -476,7 +477,7 @@ impl Client {
         if self.may_log(1, 0, context) {
             info!(
                 "{}: {bytes} bytes of a line without a newline are dropped: the connection ended without close_notify",
-                self.who
+                self.label
             );
         }
     }
@@ -487,7 +488,7 @@ impl Client {
             let limits = &context.settings.limits;
             info!(
                 "{}: a new client is refused: its address has introduced {} within {} ms (limits.new_names_per_address, new_names_ms)",
-                self.who, limits.new_names_per_address, limits.new_names_ms
+                self.label, limits.new_names_per_address, limits.new_names_ms
             );
         }
     }
@@ -496,9 +497,9 @@ impl Client {
     fn log_too_long(&mut self, line: &[u8], context: &mut Context<'_>) {
         let line = shortened(line, &context.settings.limits);
         if self.may_log(2, line.max_text_bytes(), context) {
-            let who = self.who;
-            warn!("{who}: closing: {}", CloseReason::LineTooLong);
-            info!("{who} -> ? {line}");
+            let label = self.label;
+            warn!("{label}: closing: {}", CloseReason::LineTooLong);
+            info!("{label} -> ? {line}");
         }
     }
 
@@ -525,7 +526,7 @@ impl Client {
             Some(_) => "it speaks TLS within TLS",
         };
         let handshakes = &mut context.tally.handshakes;
-        handshakes.count_failure(self.who, FailureKind::Unexpected, reason);
+        handshakes.count_failure(self.label, FailureKind::Unexpected, reason);
         self.output.extend(NO_TLS_HERE);
         self.close(Cause::TlsUnexpected, Linger::Long);
     }
@@ -533,10 +534,10 @@ impl Client {
     /// Logs an invalid command that is a PROXY header. A proxy sent the header, but the address of
     /// this proxy is not in `settings.proxies`.
     #[inline(never)]
-    fn look_for_header(&self, line: &[u8], context: &mut Context<'_>) {
+    fn log_proxy_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_line(line) {
             let is_on = !context.settings.proxies.is_empty();
-            context.tally.count_ignored_header(self.who, is_on);
+            context.tally.count_ignored_header(self.label, is_on);
         }
     }
 
@@ -544,14 +545,14 @@ impl Client {
     fn refuse(&mut self, line: &[u8], context: &mut Context<'_>) {
         let shown = shortened(line, &context.settings.limits);
         if self.may_log(2, shown.max_text_bytes(), context) {
-            info!("{} <- {shown}", self.who);
-            info!("{} -> ? {shown}", self.who);
+            info!("{} <- {shown}", self.label);
+            info!("{} -> ? {shown}", self.label);
         }
-        self.quote(line);
+        self.reply_invalid(line);
     }
 
     /// Answers an invalid or refused line with `? ` and a copy of the line.
-    fn quote(&mut self, line: &[u8]) {
+    fn reply_invalid(&mut self, line: &[u8]) {
         let output = self.output.tail();
         output.extend_from_slice(b"? ");
         output.extend_from_slice(line);
@@ -560,7 +561,7 @@ impl Client {
 
     /// Changes the state. Only this method changes the state.
     fn enter(&mut self, cause: Cause, state: State) {
-        assert_transition(&TRANSITIONS, (self.state.stage(), cause, state.stage()));
+        assert_transition(&TRANSITIONS, (self.state.kind(), cause, state.kind()));
         self.state = state;
     }
 
@@ -570,10 +571,13 @@ impl Client {
 
     /// Suspends the client until `call` is answered. Until then, the client's commands do not run,
     /// and the server does not read from the client's socket.
-    pub fn suspend(&mut self, call: CallId, asked: Asked) {
-        info!("{} <- {}", self.who, Escaped(&asked.line));
+    pub fn suspend(&mut self, call: CallId, pending: PendingWhatsat) {
+        info!("{} <- {}", self.label, Escaped(&pending.line));
         self.line_since = None;
-        self.enter(Cause::PlacesAsked, State::Awaiting(Box::new((call, asked))));
+        self.enter(
+            Cause::PlacesAsked,
+            State::Awaiting(Box::new((call, pending))),
+        );
     }
 
     /// Appends the answer of the call. After this, the caller has to let the client [go
@@ -584,49 +588,54 @@ impl Client {
         let State::Awaiting(awaited) = &mut self.state else {
             return; // the client was closed before the answer came
         };
-        let asked = std::mem::take(&mut awaited.1);
+        let pending = std::mem::take(&mut awaited.1);
         match context.is_stopping {
             true => self.close(Cause::LastAnswer, Linger::Long),
             false => self.enter(Cause::PlacesAnswered, State::Reading),
         }
-        if !asked.is_known(context.records) {
-            return self.refuse(&asked.line, context);
+        if !pending.still_has_position(context.records) {
+            return self.refuse(&pending.line, context);
         }
-        let at_line = asked.at_line.trim_ascii_end();
+        let at_line = pending.at_line.trim_ascii_end();
         if outcome.is_data() || self.may_log(1, at_line.len(), context) {
-            self.log_answer(&asked, outcome);
+            self.log_answer(&pending, outcome);
         }
-        self.answer(&asked, outcome);
+        self.answer(&pending, outcome);
     }
 
     /// Answers a `WHATSAT` for which no call began.
-    pub fn answer_now(&mut self, asked: &Asked, outcome: &mut Outcome, context: &mut Context<'_>) {
-        let command = shortened(&asked.line, &context.settings.limits);
-        let at_line = asked.at_line.trim_ascii_end();
+    pub fn answer_now(
+        &mut self,
+        pending: &PendingWhatsat,
+        outcome: &mut Outcome,
+        context: &mut Context<'_>,
+    ) {
+        let command = shortened(&pending.line, &context.settings.limits);
+        let at_line = pending.at_line.trim_ascii_end();
         if self.may_log(2, command.max_text_bytes().max(at_line.len()), context) {
-            info!("{} <- {command}", self.who);
-            self.log_answer(asked, outcome);
+            info!("{} <- {command}", self.label);
+            self.log_answer(pending, outcome);
         }
-        self.answer(asked, outcome);
+        self.answer(pending, outcome);
     }
 
-    fn log_answer(&self, asked: &Asked, outcome: &mut Outcome) {
+    fn log_answer(&self, pending: &PendingWhatsat, outcome: &mut Outcome) {
         let source = outcome.source();
-        let json = outcome.json(asked.bound);
+        let json = outcome.json(pending.bound);
         info!(
             "{} -> {} and {} bytes of JSON, {source}",
-            self.who,
-            Escaped(asked.at_line.trim_ascii_end()),
+            self.label,
+            Escaped(pending.at_line.trim_ascii_end()),
             json.len(),
         );
     }
 
     /// Appends the answer to a `WHATSAT`: the record's line, the JSON, and two LF.
-    fn answer(&mut self, asked: &Asked, outcome: &mut Outcome) {
-        let json = outcome.json(asked.bound);
+    fn answer(&mut self, pending: &PendingWhatsat, outcome: &mut Outcome) {
+        let json = outcome.json(pending.bound);
         let output = self.output.tail();
         let start = output.len();
-        output.extend_from_slice(&asked.at_line);
+        output.extend_from_slice(&pending.at_line);
         output.extend_from_slice(json.as_bytes());
         output.extend_from_slice(b"\n\n");
         debug_assert_eq!(
@@ -634,12 +643,12 @@ impl Client {
             Some(output.len() - start),
             "the first empty line is the answer's end"
         );
-        self.required_seq = self.required_seq.max(asked.seq);
+        self.required_seq = self.required_seq.max(pending.seq);
     }
 
     /// Returns the call that the client waits for.
     #[must_use]
-    pub fn awaits(&self) -> Option<CallId> {
+    pub fn awaited_call(&self) -> Option<CallId> {
         match &self.state {
             State::Awaiting(awaited) => Some(awaited.0),
             State::Reading | State::Closing { .. } => None,
@@ -648,14 +657,14 @@ impl Client {
 
     /// Closes the client without the output that is held back, because the disk refuses the records
     /// that this output reports as stored. Does nothing if the client waits for Places.
-    pub fn let_go(&mut self) {
-        if self.awaits().is_none() {
+    pub fn close_unstored(&mut self) {
+        if self.awaited_call().is_none() {
             // Later commands get no answer. The client would take a later answer for the answer to
             // an earlier command.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
-            self.close(Cause::LetGo, Linger::No);
+            self.close(Cause::JournalRefused, Linger::No);
         }
     }
 
@@ -663,9 +672,9 @@ impl Client {
     /// server sends nothing more to the client, and frees the client's buffers. Returns the call
     /// that the client waited for.
     pub fn evict(&mut self, eviction: Eviction, context: &mut Context<'_>) -> Option<CallId> {
-        let call = self.awaits();
+        let call = self.awaited_call();
         if self.may_log(1, 0, context) {
-            info!("{}: closing: {eviction}", self.who);
+            info!("{}: closing: {eviction}", self.label);
         }
         self.output.clear();
         self.input.clear();
@@ -674,11 +683,11 @@ impl Client {
         call
     }
 
-    /// Returns the output that may be sent. `released` is the last change that the journal has
+    /// Returns the output that may be sent. `sendable` is the last change that the journal has
     /// stored. If the output waits for a later change, returns no bytes.
     #[inline]
-    fn released_output(&self, released: u64) -> &[u8] {
-        if self.required_seq > released {
+    fn sendable_output(&self, sendable: u64) -> &[u8] {
+        if self.required_seq > sendable {
             &[]
         } else {
             self.output.as_slice()
@@ -688,7 +697,7 @@ impl Client {
     /// Whether the client was paused, and its output has fallen to `output_low_bytes`. The caller
     /// then has to call [`resume_input`](Protocol::resume_input), even if no command waits in
     /// `input`. Otherwise the client would stay paused and its socket would never be read again.
-    fn can_go_on(&self, limits: &Limits) -> bool {
+    fn can_resume_commands(&self, limits: &Limits) -> bool {
         let room = self.output.len() <= limits.output_low_bytes.to_count();
         matches!(self.state, State::Reading) && self.paused && room
     }
@@ -713,7 +722,7 @@ impl Client {
         match self.state {
             State::Closing {
                 linger: Linger::Briefly,
-            } => BRIEFLY.min(limits.linger_ms.to_duration()),
+            } => BRIEF_LINGER.min(limits.linger_ms.to_duration()),
             State::Reading | State::Awaiting(..) | State::Closing { .. } => {
                 limits.linger_ms.to_duration()
             }
@@ -730,18 +739,20 @@ impl Client {
         if !self.may_log(2, shown.max_text_bytes(), context) {
             return;
         }
-        let who = self.who;
+        let label = self.label;
         let reason = CloseReason::LineUnfinished {
             bytes: line.len(),
             line_ms,
         };
         if count.is_power_of_two() {
-            warn!("{who}: closing: {reason}; a command ends with a newline (\\n); {count} so far");
+            warn!(
+                "{label}: closing: {reason}; a command ends with a newline (\\n); {count} so far"
+            );
         } else {
-            info!("{who}: closing: {reason}");
+            info!("{label}: closing: {reason}");
         }
         if Command::parse(line) != Command::Blank {
-            info!("{who} -> ? {shown}");
+            info!("{label} -> ? {shown}");
         }
     }
 
@@ -752,7 +763,7 @@ impl Client {
         if let Some(share) = &mut self.log_share
             && share.due(limits).is_some_and(|due| is_over || due <= now)
         {
-            share.log_left_out(self.who, &mut context.tally.log_budget, limits, now);
+            share.log_left_out(self.label, &mut context.tally.log_budget, limits, now);
         }
     }
 }
@@ -770,9 +781,9 @@ impl Protocol for Client {
             self.input.extend(data);
             return self.resume_input(context);
         }
-        let (used, effect) = self.run(data, context);
-        self.input.extend(&data[used..]);
-        self.watch_line(used > 0, context.now.time);
+        let (consumed, effect) = self.run(data, context);
+        self.input.extend(&data[consumed..]);
+        self.watch_line(consumed > 0, context.now.time);
         effect
     }
 
@@ -780,9 +791,9 @@ impl Protocol for Client {
     /// line without LF is not run, because an attacker can have shortened it (RFC 8446, section
     /// 6.1).
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
-        self.end = match end {
-            StreamEnd::Whole => Input::Ended,
-            StreamEnd::CutOff => Input::CutOff,
+        self.input_state = match end {
+            StreamEnd::Whole => InputState::Ended,
+            StreamEnd::CutOff => InputState::CutOff,
         };
         self.resume_input(context)
     }
@@ -803,39 +814,39 @@ impl Protocol for Client {
         {
             let tally = &mut context.tally;
             if tls.began_with_header() {
-                tally.count_ignored_header(self.who, !context.settings.proxies.is_empty());
+                tally.count_ignored_header(self.label, !context.settings.proxies.is_empty());
             }
-            tally.handshakes.count_failure(self.who, kind, reason);
+            tally.handshakes.count_failure(self.label, kind, reason);
         }
         self.log_left_out(context, true);
         let unanswered = match self.state {
             State::Awaiting(..) => ", without waiting for an answer of Places",
             State::Reading | State::Closing { .. } => "",
         };
-        let reason = match (why, self.end) {
+        let reason = match (why, self.input_state) {
             (Some(why), _) => CloseReason::Lost(why.clone()),
-            (None, Input::Open | Input::Ended) => CloseReason::Closed,
-            (None, Input::CutOff) => CloseReason::CutOff,
+            (None, InputState::Open | InputState::Ended) => CloseReason::Closed,
+            (None, InputState::CutOff) => CloseReason::CutOff,
         };
         debug!(
             "{}: gone: {reason}{unanswered}, {} bytes unsent",
-            self.who,
+            self.label,
             self.output.len()
         );
         Some(Effect::Lost {
             address: self.address().ip(),
             was_rejected: self.is_rejected,
-            call: self.awaits(),
+            call: self.awaited_call(),
         })
     }
 
     /// Runs the commands that wait in `input`.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         let mut input = std::mem::take(&mut self.input);
-        let (used, effect) = self.run(input.as_slice(), context);
-        input.consume(used);
+        let (consumed, effect) = self.run(input.as_slice(), context);
+        input.consume(consumed);
         self.input = input;
-        self.watch_line(used > 0, context.now.time);
+        self.watch_line(consumed > 0, context.now.time);
         effect
     }
 
@@ -850,7 +861,7 @@ impl Protocol for Client {
             let unfinished = std::mem::take(&mut self.input);
             self.log_unfinished(unfinished.as_slice(), context);
             if Command::parse(unfinished.as_slice()) != Command::Blank {
-                self.quote(unfinished.as_slice());
+                self.reply_invalid(unfinished.as_slice());
             }
             self.line_since = None;
             self.close(Cause::LineUnfinished, Linger::Long);
@@ -861,7 +872,7 @@ impl Protocol for Client {
         } else if is_due(self.stalled_since, limits.output_stall_ms.to_duration()) {
             if self.may_log(1, 0, context) {
                 let reason = CloseReason::OutputStalled(limits.output_stall_ms);
-                warn!("{}: closing: {reason}", self.who);
+                warn!("{}: closing: {reason}", self.label);
             }
             self.output.clear();
             self.close(Cause::OutputStalled, Linger::No);
@@ -891,7 +902,7 @@ impl Protocol for Client {
 
     #[inline]
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
-        self.released_output(context.sendable_through())
+        self.sendable_output(context.sendable_through())
     }
 
     /// If the client was paused and its output has fallen to `output_low_bytes`, runs the next
@@ -899,7 +910,7 @@ impl Protocol for Client {
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
         self.output.consume(count);
         self.stalled_since = Some(context.now.time);
-        match self.can_go_on(&context.settings.limits) {
+        match self.can_resume_commands(&context.settings.limits) {
             true => self.resume_input(context),
             false => None,
         }
@@ -909,7 +920,7 @@ impl Protocol for Client {
     /// stall, because the client cannot read that output.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
-        let waits = !self.released_output(context.sendable_through()).is_empty()
+        let waits = !self.sendable_output(context.sendable_through()).is_empty()
             || matches!(self.state, State::Closing { .. });
         self.stalled_since = match waits {
             true => self.stalled_since.or(Some(context.now.time)),
@@ -923,12 +934,12 @@ impl Protocol for Client {
             return Disposition::Open;
         }
         match self.state {
-            State::Reading if self.end != Input::Open && self.input.is_empty() => {
+            State::Reading if self.input_state != InputState::Open && self.input.is_empty() => {
                 Disposition::Close
             }
             State::Closing {
                 linger: Linger::Briefly | Linger::Long,
-            } if self.end == Input::Open => Disposition::Finish,
+            } if self.input_state == InputState::Open => Disposition::Finish,
             State::Closing { .. } => Disposition::Close,
             State::Reading | State::Awaiting(..) => Disposition::Open,
         }
@@ -936,9 +947,13 @@ impl Protocol for Client {
 
     fn wants_read(&self) -> bool {
         match self.state {
-            State::Reading => !self.paused && !self.awaits_disk_space && self.end == Input::Open,
+            State::Reading => {
+                !self.paused && !self.awaits_disk_space && self.input_state == InputState::Open
+            }
             State::Awaiting(..) => false,
-            State::Closing { linger } => linger != Linger::No && self.end == Input::Open,
+            State::Closing { linger } => {
+                linger != Linger::No && self.input_state == InputState::Open
+            }
         }
     }
 
@@ -971,23 +986,23 @@ impl Protocol for Client {
 
     #[inline]
     fn held_bytes(&self) -> usize {
-        let asked = match &self.state {
+        let pending = match &self.state {
             State::Awaiting(awaited) => size_of_val(&**awaited) + awaited.1.held_bytes(),
             State::Reading | State::Closing { .. } => 0,
         };
-        self.input.held_bytes() + self.output.held_bytes() + asked
+        self.input.held_bytes() + self.output.held_bytes() + pending
     }
 
     /// Returns one of [`Client::STATES`].
     fn state_name(&self) -> &'static str {
-        let place = match self.state {
+        let index = match self.state {
             State::Reading if self.awaits_disk_space => 2,
             State::Reading if self.paused => 1,
             State::Reading => 0,
             State::Awaiting(_) => 3,
             State::Closing { .. } => 4,
         };
-        Client::STATES[place]
+        Client::STATES[index]
     }
 
     fn check_invariants(&self) -> Result<(), String> {
@@ -1010,9 +1025,9 @@ fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
     Shortened::new(line, limits.log_quote_bytes.to_count())
 }
 
-impl Asked {
+impl PendingWhatsat {
     /// Whether the table still has a position of the client that the command names.
-    fn is_known(&self, records: &Records) -> bool {
+    fn still_has_position(&self, records: &Records) -> bool {
         let at = At::parse(self.at_line.trim_ascii_end());
         at.is_some_and(|at| records.line(at.client).is_some())
     }
@@ -1023,12 +1038,17 @@ impl Asked {
 
     /// Returns the question for Places that the `WHATSAT` in `line` contains. Returns `None` if the
     /// table has no record of the client whose name is in the command.
-    fn new(whatsat: &Whatsat<'_>, line: &[u8], records: &Records, api: PlacesApi) -> Option<Asked> {
+    fn new(
+        whatsat: &Whatsat<'_>,
+        line: &[u8],
+        records: &Records,
+        api: PlacesApi,
+    ) -> Option<PendingWhatsat> {
         let at_line = records.line(whatsat.client)?.into_boxed_slice();
         let at = At::parse(at_line.strip_suffix(b"\n")?)?;
-        let place = Coordinates::parse(at.location)?;
-        let question = Question::new(api, place, whatsat.radius, whatsat.bound);
-        Some(Asked {
+        let coordinates = Coordinates::parse(at.location)?;
+        let question = Question::new(api, coordinates, whatsat.radius, whatsat.bound);
+        Some(PendingWhatsat {
             question,
             line: line.into(),
             seq: records.seq(whatsat.client)?,

@@ -115,7 +115,7 @@ impl Refusal {
     /// [`Refusal::CutOff`], the other side has perhaps stopped reading. A [`Refusal::Displaced`]
     /// connection is closed at once, because a new connection takes its place.
     #[must_use]
-    pub fn is_told(&self) -> bool {
+    pub fn sends_reason(&self) -> bool {
         match self {
             Refusal::Invalid(_) | Refusal::Late { .. } => true,
             Refusal::CutOff | Refusal::Displaced | Refusal::Evicted(_) => false,
@@ -142,7 +142,7 @@ impl fmt::Display for Refusal {
 /// What the node has to do after an event of a [`Proxied`] connection, outside its session.
 pub enum Effect {
     /// The header is complete. From now on, the connection belongs to a client.
-    Named {
+    HeaderReceived {
         /// The addresses of the client and of the proxy. If the proxy connects for itself, as in a
         /// health check, the client's address is the address of the proxy.
         from: ClientSource,
@@ -166,8 +166,8 @@ pub struct Proxied {
     /// The beginning of the header.
     input: Buffer,
     /// When the wait for the header began. The first [`Protocol::flushed`] sets it.
-    since: Option<Time>,
-    is_over: bool,
+    waiting_since: Option<Time>,
+    is_closing: bool,
 }
 
 impl Proxied {
@@ -177,8 +177,8 @@ impl Proxied {
         Proxied {
             proxy: canonical(proxy),
             input: Buffer::default(),
-            since: None,
-            is_over: false,
+            waiting_since: None,
+            is_closing: false,
         }
     }
 
@@ -193,12 +193,12 @@ impl Proxied {
     ///
     /// # Errors
     /// The bytes are not a valid header.
-    pub fn take(
+    pub fn receive(
         &mut self,
         data: &[u8],
         limits: &Limits,
     ) -> Result<Option<(Header, usize)>, Refusal> {
-        if self.is_over {
+        if self.is_closing {
             return Ok(None);
         }
         let max = limits.proxy_header_bytes.to_count();
@@ -225,15 +225,15 @@ impl Proxied {
 
     /// The input has ended. Returns the refusal if a part of the header had arrived. If nothing had
     /// arrived, the end is no error: a health check may connect and send nothing.
-    fn end(&mut self) -> Option<Refusal> {
-        let has_begun = !self.input.is_empty() && !self.is_over;
+    fn input_ended(&mut self) -> Option<Refusal> {
+        let has_part = !self.input.is_empty() && !self.is_closing;
         self.close();
-        has_begun.then_some(Refusal::CutOff)
+        has_part.then_some(Refusal::CutOff)
     }
 
     /// Marks the connection to be closed.
     pub fn close(&mut self) {
-        self.is_over = true;
+        self.is_closing = true;
         self.input.clear();
     }
 }
@@ -248,7 +248,7 @@ impl Protocol for Proxied {
 
     #[cold]
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
-        match self.take(data, &context.settings.limits) {
+        match self.receive(data, &context.settings.limits) {
             Ok(None) => None,
             Ok(Some((header, used))) => {
                 let from = match header.source {
@@ -261,14 +261,14 @@ impl Protocol for Proxied {
                         proxy: None,
                     },
                 };
-                Some(Effect::Named { from, used })
+                Some(Effect::HeaderReceived { from, used })
             }
             Err(refusal) => Some(Effect::Refused(refusal)),
         }
     }
 
     fn eof_received(&mut self, _: StreamEnd, _: &mut Context<'_>) -> Option<Effect> {
-        self.end().map(Effect::Refused)
+        self.input_ended().map(Effect::Refused)
     }
 
     fn tls_failed(&mut self, _: &TlsError, _: &mut Context<'_>) -> Option<Effect> {
@@ -285,7 +285,7 @@ impl Protocol for Proxied {
         debug!("proxy {}: gone: {reason}", self.proxy);
         Some(Effect::Lost {
             proxy: self.proxy,
-            refusal: self.end(),
+            refusal: self.input_ended(),
         })
     }
 
@@ -296,7 +296,7 @@ impl Protocol for Proxied {
     #[cold]
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         let (limits, now) = (&context.settings.limits, context.now.time);
-        let is_due = self.deadline(limits).is_some_and(|due| due <= now) && !self.is_over;
+        let is_due = self.deadline(limits).is_some_and(|due| due <= now) && !self.is_closing;
         let limit_ms = limits.proxy_header_ms;
         is_due.then_some(Effect::Refused(Refusal::Late { limit_ms }))
     }
@@ -315,7 +315,7 @@ impl Protocol for Proxied {
     /// The first call starts the wait for the header.
     #[cold]
     fn flushed(&mut self, context: &mut Context<'_>) {
-        self.since.get_or_insert(context.now.time);
+        self.waiting_since.get_or_insert(context.now.time);
         if context.is_stopping {
             self.close();
         }
@@ -323,7 +323,7 @@ impl Protocol for Proxied {
 
     #[cold]
     fn disposition(&self) -> Disposition {
-        match self.is_over {
+        match self.is_closing {
             true => Disposition::Close,
             false => Disposition::Open,
         }
@@ -344,7 +344,7 @@ impl Protocol for Proxied {
     /// Bytes that arrive do not extend the deadline.
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        Some(self.since? + limits.proxy_header_ms.to_duration())
+        Some(self.waiting_since? + limits.proxy_header_ms.to_duration())
     }
 
     fn held_bytes(&self) -> usize {
@@ -352,7 +352,7 @@ impl Protocol for Proxied {
     }
 
     fn state_name(&self) -> &'static str {
-        match self.is_over {
+        match self.is_closing {
             true => "closing",
             false => "waiting for a header",
         }
@@ -360,7 +360,7 @@ impl Protocol for Proxied {
 
     fn check_invariants(&self) -> Result<(), String> {
         hold!(
-            self.input.is_empty() || !self.is_over,
+            self.input.is_empty() || !self.is_closing,
             "a proxy's connection that is over keeps the beginning of a header"
         );
         Ok(())
@@ -395,7 +395,9 @@ mod tests {
                     for piece in pieces {
                         if found.is_some() {
                             rest.extend_from_slice(piece);
-                        } else if let Some((header, used)) = proxied.take(piece, &limits).unwrap() {
+                        } else if let Some((header, used)) =
+                            proxied.receive(piece, &limits).unwrap()
+                        {
                             found = Some(header);
                             rest.extend_from_slice(&piece[used..]);
                         }
@@ -415,20 +417,20 @@ mod tests {
         };
         let mut proxied = proxied();
         let begun = [&HEADERS[1][..14], &[0, 217]].concat();
-        assert_eq!(proxied.take(&begun[..15], &limits), Ok(None));
+        assert_eq!(proxied.receive(&begun[..15], &limits), Ok(None));
         let (bytes, max) = (233, 232);
         let long = Refusal::Invalid(HeaderError::Long { bytes, max });
         let flood = [&begun[15..], &[0; 65_536]].concat();
-        assert_eq!(proxied.take(&flood, &limits), Err(long));
+        assert_eq!(proxied.receive(&flood, &limits), Err(long));
         assert!(proxied.input.len() <= 232);
     }
 
     #[test]
     fn input_after_the_end_of_a_proxied_connection_is_ignored() {
         let mut proxied = proxied();
-        assert_eq!(proxied.end(), None, "it had not begun");
+        assert_eq!(proxied.input_ended(), None, "it had not begun");
         let limits = Limits::default();
-        assert_eq!(proxied.take(HEADERS[0], &limits), Ok(None));
+        assert_eq!(proxied.receive(HEADERS[0], &limits), Ok(None));
         assert_eq!(proxied.disposition(), Disposition::Close);
         assert_eq!(proxied.proxy().to_string(), "10.0.0.2:4444");
     }

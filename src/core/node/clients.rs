@@ -8,7 +8,7 @@ use super::session::{Effect, Session};
 use super::{ConnId, Node, Phase, context};
 use crate::core::base::clock::Now;
 use crate::core::client::proxied::ClientSource;
-use crate::core::client::{self, Asked, Client};
+use crate::core::client::{self, Client, PendingWhatsat};
 use crate::core::places::answer::Outcome;
 use crate::core::session::admission::Admission;
 use crate::core::session::context::Context;
@@ -118,7 +118,7 @@ impl Node {
 
     /// Asks Places the question of a client. If no call can begin, the client gets an error at
     /// once, and the client's next commands run.
-    pub(super) fn ask_for(&mut self, id: ConnId, asked: Asked, now: Now) {
+    pub(super) fn ask_for(&mut self, id: ConnId, asked: PendingWhatsat, now: Now) {
         let mut next = Some(asked);
         while let Some(asked) = next.take() {
             let slot = self.sessions.get(id);

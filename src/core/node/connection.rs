@@ -53,7 +53,9 @@ impl Node {
                     self.asker_lost(call, id, now);
                 }
             }
-            Effect::Proxied(proxied::Effect::Named { from, .. }) => self.identified(id, from),
+            Effect::Proxied(proxied::Effect::HeaderReceived { from, .. }) => {
+                self.identified(id, from)
+            }
             Effect::Proxied(proxied::Effect::Refused(refusal)) => self.refuse_proxied(id, refusal),
             Effect::Proxied(proxied::Effect::Lost { proxy, refusal }) => {
                 if let Some(refusal) = refusal {
@@ -117,7 +119,7 @@ impl Node {
         };
         // Bytes after a proxy's header belong to the client.
         let rest = match effect {
-            Effect::Proxied(proxied::Effect::Named { used, .. }) => &data[used..],
+            Effect::Proxied(proxied::Effect::HeaderReceived { used, .. }) => &data[used..],
             Effect::Proxied(proxied::Effect::Refused(_) | proxied::Effect::Lost { .. })
             | Effect::Client(_)
             | Effect::Link(_)

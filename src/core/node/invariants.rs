@@ -96,7 +96,7 @@ impl Node {
                 true => rejected += 1,
                 false => admitted += 1,
             }
-            let Some(call) = client.awaits() else {
+            let Some(call) = client.awaited_call() else {
                 continue;
             };
             let is_asker = self

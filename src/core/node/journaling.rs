@@ -323,7 +323,7 @@ impl Node {
             if let Some(slot) = self.sessions.get_mut(id) {
                 slot.held = false;
                 match &mut slot.session {
-                    Session::Client(client) => client.let_go(),
+                    Session::Client(client) => client.close_unstored(),
                     Session::Link(link) => link.end_unstored(waited_ms, now.time),
                     Session::Proxied(_) | Session::Exchange(_) => {} // these promise nothing
                 }

@@ -83,7 +83,7 @@ impl Node {
                 refusal.to_string()
             }
         };
-        if refusal.is_told() && is_plain && self.admission.try_reject() {
+        if refusal.sends_reason() && is_plain && self.admission.try_reject() {
             slot.session = Session::Client(Client::rejected(
                 id.serial(),
                 proxy,

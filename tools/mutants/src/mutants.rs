@@ -512,8 +512,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client's half-close loses the last line",
         file: "src/core/client/machine.rs",
-        from: "Split::Unfinished if self.end == Input::Ended => {",
-        to: "Split::Unfinished if self.end == Input::Ended && rest.len() > 4000 => {",
+        from: "Split::Unfinished if self.input_state == InputState::Ended => {",
+        to: "Split::Unfinished if self.input_state == InputState::Ended && rest.len() > 4000 => {",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -872,8 +872,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client is answered before it is written",
         file: "src/core/client/machine.rs",
-        from: "if self.required_seq > released {",
-        to: "if self.required_seq > released.max(self.required_seq) {",
+        from: "if self.required_seq > sendable {",
+        to: "if self.required_seq > sendable.max(self.required_seq) {",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -1456,7 +1456,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an answer of Places tells a forgotten position",
         file: "src/core/client/machine.rs",
-        from: "if !asked.is_known(context.records) {",
+        from: "if !pending.still_has_position(context.records) {",
         to: "if false {",
         caught_by: behaviour(
             "forgetting::a_whatsat_that_waits_for_places_does_not_tell_a_forgotten_position",
