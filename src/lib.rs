@@ -60,7 +60,7 @@
 //! | `pause_writing`, `await writer.drain()` | the high and low mark in [`Client`](core::client::Client) | a client above the mark is not read, so its next command does not start |
 //! | `await` | a state: `Awaiting` in [`Client`](core::client::Client), `Handshaking` in [`Exchange`](core::places::exchange::Exchange) | a client enters and leaves its state in `suspend` and `resume`, an exchange in `enter` |
 //! | `create_task`, a `Task` and its frame | `Node::admit`: the session's value in a slab, identified by a [`ConnId`](core::node::ConnId) | the id of a closed connection is never used again |
-//! | one `Future` awaited by several | [`Call::askers`](core::places::call::Call) | |
+//! | one `Future` awaited by several | [`Call::waiters`](core::places::call::Call) | |
 //! | `Task.cancel` | `asker_lost`: a call is ended if no client waits for it | cancelling is an event, not an exception |
 //! | `Semaphore`, `Queue` | `max_places_connections` and the queue of waiting calls in [`Calls`](core::places::call::Calls) | both are limited |
 //! | `asyncio.wait_for`, `timeout` | a deadline of a state ([`core::base::deadlines`]) | one heap for all; an entry may be outdated, so it is checked when it is due |

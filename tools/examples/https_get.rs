@@ -106,7 +106,7 @@ impl Https {
         let call = Id::from_u64(0);
         let now = self.clock.now().time;
         let mut exchange = Exchange::new(call, address, request, &self.settings.limits, now);
-        exchange.handshake_begun(now);
+        exchange.begin_handshake(now);
         let places = &self.settings.places;
         let tls = Tls::client(places.tls.clone(), &places.origin.host);
         // The exchange has a deadline for the handshake, so TLS needs none.
@@ -126,7 +126,7 @@ impl Https {
                     return Err(failure.reason.to_string());
                 }
                 // The handshake is done, and the request is in the output now.
-                Some(Effect::Made(_)) | None => {}
+                Some(Effect::HandshakeDone(_)) | None => {}
             }
         }
     }

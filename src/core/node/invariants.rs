@@ -102,7 +102,7 @@ impl Node {
             let is_asker = self
                 .calls
                 .get(call)
-                .is_some_and(|call| call.askers().iter().any(|asker| asker.id == id));
+                .is_some_and(|call| call.waiters().iter().any(|asker| asker.id == id));
             let is_answered = self.answers.iter().any(|(askers, _)| askers.contains(&id));
             hold!(
                 is_asker != is_answered,
@@ -172,7 +172,7 @@ impl Node {
     /// call. Also checks the number of connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
-        for &id in self.calls.kept() {
+        for &id in self.calls.idle_connections() {
             let is_idle = exchange(id).is_some_and(|it| it.is_idle());
             hold!(
                 is_idle,
@@ -185,7 +185,7 @@ impl Node {
             let Session::Exchange(exchange) = &slot.session else {
                 continue;
             };
-            made += usize::from(exchange.is_made());
+            made += usize::from(exchange.handshake_done());
             let Some(call) = exchange.call() else {
                 continue;
             };

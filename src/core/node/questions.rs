@@ -14,8 +14,8 @@ use crate::core::base::slots::Slots;
 use crate::core::places::answer::{
     ErrorKind, Outcome, PlacesError, Reply, google_error, is_json_object,
 };
-use crate::core::places::call::{Asker, Busy, Call, CallId, Left};
-use crate::core::places::exchange::{Effect, Exchange, Failure, Stage};
+use crate::core::places::call::{Busy, Call, CallId, Remaining, Waiter};
+use crate::core::places::exchange::{Effect, Exchange, Failure, FailureStage};
 use crate::core::places::request::{Question, without_key};
 use crate::core::places::response::Response;
 use crate::core::session::log_budget::Lines;
@@ -59,16 +59,16 @@ impl Node {
         }
         // If a call with the same question exists, the client joins that call. The question is not
         // sent again, so it costs nothing.
-        if !self.calls.is_asked(question)
+        if !self.calls.contains_question(question)
             && let Err(over) = self.payer([origin], now)
         {
             self.tally.counters.places_over_day += 1;
             return Err(ErrorKind::OverQuota.error(over.to_string()));
         }
         let until = now.time + self.settings.limits.places_ms.to_duration();
-        let asker = Asker {
+        let asker = Waiter {
             id: asker,
-            until,
+            deadline: until,
             origin,
         };
         let asked = self.calls.ask(question.clone(), asker, now.time);
@@ -150,7 +150,7 @@ impl Node {
             debug_assert!(false, "the queue holds only calls that are out");
             return false;
         };
-        let may_use_kept = !call.was_retried() && !self.calls.kept().is_empty();
+        let may_use_kept = !call.was_retried() && !self.calls.idle_connections().is_empty();
         let payer = match self.payer([origin].into_iter().chain(call.origins()), now) {
             Ok(payer) => payer.unwrap_or(origin),
             Err(over) => {
@@ -168,13 +168,13 @@ impl Node {
         let quota = &self.settings.places.quota;
         if may_use_kept {
             let request = self.request(id);
-            let Some(connection) = self.calls.take_kept(id, payer) else {
+            let Some(connection) = self.calls.take_idle(id, payer) else {
                 return false;
             };
             self.tally.places_budget.take_second(quota, now.time);
             let limits = &self.settings.limits;
             if let Some(exchange) = exchange(&mut self.sessions, connection) {
-                exchange.start(id, request, limits, now.time);
+                exchange.send_question(id, request, limits, now.time);
                 self.mark_dirty(connection);
             }
             self.question_sent(payer, now);
@@ -185,7 +185,8 @@ impl Node {
             Resolution::Known(addresses) => {
                 let quota = &self.settings.places.quota;
                 self.tally.places_budget.take_second(quota, now.time);
-                self.calls.connecting(id, payer, addresses.into(), now.time);
+                self.calls
+                    .begin_connecting(id, payer, addresses.into(), now.time);
                 self.next_attempt(id, now);
             }
             Resolution::Pending => return false,
@@ -275,14 +276,14 @@ impl Node {
         let Some(exchange) = exchange(&mut self.sessions, id) else {
             return Ok(None);
         };
-        if !exchange.handshake_begun(now.time) {
+        if !exchange.begin_handshake(now.time) {
             return Ok(None);
         }
         // The next address is tried only if the handshake is not done after
         // `limits.places_attempt_ms`.
         let next_at = now.time + self.settings.limits.places_attempt_ms.to_duration();
         if let Some(call) = exchange.call()
-            && self.calls.put_off_attempt(call, next_at)
+            && self.calls.delay_attempt(call, next_at)
         {
             self.deadlines.call_at(next_at, Timer::Attempt(call));
         }
@@ -294,20 +295,20 @@ impl Node {
     /// Handles an effect of an exchange.
     pub(super) fn exchange_wants(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
-            Effect::Made(call) => self.exchange_made(id, call, now),
+            Effect::HandshakeDone(call) => self.exchange_made(id, call, now),
             Effect::Answered {
                 call,
                 response,
-                place,
-            } => self.exchange_answered(id, call, &response, place, now),
+                response_number,
+            } => self.exchange_answered(id, call, &response, response_number, now),
             Effect::Failed {
                 call,
                 failure,
                 since,
             } => {
-                self.calls.forget(id);
+                self.calls.remove_idle(id);
                 self.mark_dirty(id);
-                if failure.stage == Stage::Silent {
+                if failure.stage == FailureStage::Silent {
                     self.close_kept(since);
                 }
                 self.call_failed(call, id, &failure, now);
@@ -315,12 +316,12 @@ impl Node {
             Effect::Lost {
                 call,
                 failure,
-                was_made,
+                handshake_was_done,
             } => {
-                if was_made {
-                    self.calls.unmade();
+                if handshake_was_done {
+                    self.calls.connection_closed();
                 }
-                self.calls.forget(id);
+                self.calls.remove_idle(id);
                 self.call_failed(call, id, &failure, now);
             }
         }
@@ -329,8 +330,8 @@ impl Node {
     /// The handshake of an exchange is done, and the exchange carries its call from now on. The
     /// other connections that are being made for the call are closed.
     fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
-        let others = self.calls.made(call, id);
-        if let Some(payer) = self.calls.get(call).and_then(Call::payer) {
+        let others = self.calls.connection_established(call, id);
+        if let Some(payer) = self.calls.get(call).and_then(Call::charged_origin) {
             self.question_sent(payer, now);
         }
         if let Some(exchange) = exchange(&mut self.sessions, id) {
@@ -348,15 +349,15 @@ impl Node {
         id: ConnId,
         call_id: CallId,
         response: &Response,
-        place: u32,
+        response_number: u32,
         now: Now,
     ) {
         if exchange(&mut self.sessions, id).is_some_and(|exchange| exchange.is_idle()) {
-            self.calls.keep(id);
+            self.calls.add_idle(id);
         }
         if let Some(call) = self.calls.get(call_id) {
             info!(
-                "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {place}",
+                "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {response_number}",
                 Named(call_id, call.question()),
                 response.status(),
                 response.body().len(),
@@ -400,14 +401,14 @@ impl Node {
             return self.attempt_failed(id, connection, failure, now);
         }
         match stage {
-            Stage::DiedIdle | Stage::Silent if !call.was_retried() => {
+            FailureStage::BrokenWhileIdle | FailureStage::Silent if !call.was_retried() => {
                 debug!(
                     "{}: a kept connection had died ({reason}); asking once more",
                     Named(id, call.question())
                 );
                 self.calls.retry(id);
             }
-            Stage::Overdue | Stage::Silent => {
+            FailureStage::TimedOut | FailureStage::Silent => {
                 // `expire` answers the clients whose time is over. The clients that joined later
                 // have time for another attempt.
                 self.expire(id, now);
@@ -419,12 +420,15 @@ impl Node {
                     self.calls.retry(id);
                 }
             }
-            Stage::Evicted => {
+            FailureStage::Evicted => {
                 let message =
                     "this server has no memory for the answer of Google Places; try again later";
                 self.finish_call(id, Err(ErrorKind::Busy.error(message)));
             }
-            Stage::DiedIdle | Stage::Sent | Stage::Unconnected | Stage::Mistrusted => {
+            FailureStage::BrokenWhileIdle
+            | FailureStage::Sent
+            | FailureStage::Unconnected
+            | FailureStage::CertificateRefused => {
                 let message = format!(
                     "Google Places gave no answer that can be used: {reason}; try again later"
                 );
@@ -442,22 +446,24 @@ impl Node {
             return;
         };
         let name = Named(id, call.question()).to_string();
-        let mistrust = Some(reason).filter(|_| *stage == Stage::Mistrusted);
-        let (reason, advice) = match self.calls.attempt_failed(id, connection, mistrust) {
-            Left::Addresses => {
+        let certificate_error = Some(reason).filter(|_| *stage == FailureStage::CertificateRefused);
+        let (reason, advice) = match self.calls.attempt_failed(id, connection, certificate_error) {
+            Remaining::Addresses => {
                 debug!("{name}: {reason}; trying the next address");
                 return self.next_attempt(id, now);
             }
-            Left::Connections => {
+            Remaining::Connections => {
                 return debug!("{name}: {reason}; waiting for other addresses");
             }
-            Left::Nothing {
-                mistrust: Some(mistrust),
+            Remaining::Nothing {
+                certificate_error: Some(certificate_error),
             } => (
-                mistrust,
+                certificate_error,
                 "its operator has to look at the certificate authority that it trusts (--places-ca)",
             ),
-            Left::Nothing { mistrust: None } => (reason.clone(), "try again later"),
+            Remaining::Nothing {
+                certificate_error: None,
+            } => (reason.clone(), "try again later"),
         };
         self.resolver
             .mark_unreachable(&self.settings.places.origin.host, now.time);
@@ -468,8 +474,8 @@ impl Node {
     /// The earliest deadline of a client of this call may have been reached.
     pub(super) fn call_due(&mut self, id: CallId, now: Now) {
         self.expire(id, now);
-        let left = self.calls.get(id).and_then(|call| call.askers().first());
-        if let Some(until) = left.map(|asker| asker.until) {
+        let left = self.calls.get(id).and_then(|call| call.waiters().first());
+        if let Some(until) = left.map(|asker| asker.deadline) {
             self.deadlines.call_at(until, Timer::Call(id));
         }
     }
@@ -507,7 +513,7 @@ impl Node {
                 info!(
                     "{}: {error}; {} clients that joined later wait on",
                     Named(id, call.question()),
-                    call.askers().len()
+                    call.waiters().len()
                 );
             }
             let outcome = Outcome::new(self.settings.places.api, Err(error));
@@ -556,7 +562,7 @@ impl Node {
     /// others too. Each of them would make one call fail.
     fn close_kept(&mut self, since: Time) {
         let sessions = &mut self.sessions;
-        let closed = self.calls.take_old(|id| {
+        let closed = self.calls.take_expired(|id| {
             let Some(exchange) = exchange(sessions, id) else {
                 return true;
             };
@@ -588,7 +594,7 @@ impl Node {
         {
             warn!("{}: {reason}", Named(id, call.question()));
         }
-        let askers = call.askers().iter().map(|asker| asker.id).collect();
+        let askers = call.waiters().iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
         self.answer_later(askers, outcome);
     }

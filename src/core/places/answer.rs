@@ -126,7 +126,7 @@ impl Outcome {
 
     /// Returns the JSON for a client that wants at most `bound` places.
     pub fn json(&mut self, bound: u8) -> &str {
-        let place = self
+        let index = self
             .cuts
             .iter()
             .position(|(cut, _)| *cut == bound)
@@ -144,7 +144,7 @@ impl Outcome {
                 self.cuts.push((bound, json));
                 self.cuts.len() - 1
             });
-        &self.cuts[place].1
+        &self.cuts[index].1
     }
 }
 
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn google_errors_are_recognised_in_every_shape() {
-        for (text, told) in [
+        for (text, expected) in [
             (r#"{"error": {"code": 503}}"#, Some("503")),
             (r#"{"error": "bad gateway"}"#, Some("bad gateway")),
             (r#"{"error": {}}"#, Some("an error without a word")),
@@ -460,7 +460,7 @@ mod tests {
             ("null", None),
             ("<html>", None),
         ] {
-            assert_eq!(google_error(text).as_deref(), told, "{text}");
+            assert_eq!(google_error(text).as_deref(), expected, "{text}");
         }
     }
 

@@ -31,13 +31,13 @@ pub type CallId = Id;
 
 /// The stage of a call.
 #[derive(Debug)]
-enum Place {
+enum CallStage {
     /// In the queue, without a connection.
     Waiting,
     /// Connections are being made for the call, and none of them is ready.
     Connecting(Race),
     /// The connection with this id carries the call.
-    On(Id),
+    InFlight(Id),
 }
 
 /// The connections that are being made for one call, as in Happy Eyeballs (RFC 8305). The addresses
@@ -52,12 +52,12 @@ struct Race {
     /// The time at which the next address is tried.
     next_at: Time,
     /// The reason why the certificate of an address was refused, if one was refused.
-    mistrust: Option<ExchangeError>,
+    certificate_error: Option<ExchangeError>,
 }
 
 /// What a call can still try or wait for, after a connection for it could not be made.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Left {
+pub enum Remaining {
     /// There are addresses that were not tried yet.
     Addresses,
     /// All addresses were tried, but other connections are being made.
@@ -65,17 +65,17 @@ pub enum Left {
     /// Nothing: all attempts have failed.
     Nothing {
         /// The reason why a certificate was refused, if one was refused.
-        mistrust: Option<ExchangeError>,
+        certificate_error: Option<ExchangeError>,
     },
 }
 
 /// A client that waits for the answer of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct Waiter {
     /// The id of the client's connection.
     pub id: Id,
     /// The client's deadline.
-    pub until: Time,
+    pub deadline: Time,
     /// The [origin](crate::core::session::origins::origin) of the client's address.
     pub origin: IpAddr,
 }
@@ -121,17 +121,17 @@ impl fmt::Display for Busy {
 pub struct Call {
     question: Question,
     /// The waiting clients, in the order of their deadlines.
-    askers: Vec<Asker>,
+    waiters: Vec<Waiter>,
     /// The number of waiting clients of each origin.
     origins: BTreeMap<IpAddr, usize>,
     /// The call's age in the queue.
     ticket: Ticket,
     /// The number of flows of the queue that contain the call.
-    places_in_queue: usize,
+    queue_entries: usize,
     /// The origin that the question is charged to. `None` until the call has left the queue.
-    payer: Option<IpAddr>,
+    charged_origin: Option<IpAddr>,
     since: Time,
-    place: Place,
+    stage: CallStage,
     was_retried: bool,
 }
 
@@ -144,8 +144,8 @@ impl Call {
 
     /// Returns the clients that wait for the answer, in the order of their deadlines.
     #[must_use]
-    pub fn askers(&self) -> &[Asker] {
-        &self.askers
+    pub fn waiters(&self) -> &[Waiter] {
+        &self.waiters
     }
 
     /// Returns the time at which the first client asked.
@@ -169,32 +169,32 @@ impl Call {
     /// Returns the origin that the question is charged to. `None` if the call has never left the
     /// queue.
     #[must_use]
-    pub fn payer(&self) -> Option<IpAddr> {
-        self.payer
+    pub fn charged_origin(&self) -> Option<IpAddr> {
+        self.charged_origin
     }
 
     /// Whether the call is in the queue.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(self.place, Place::Waiting)
+        matches!(self.stage, CallStage::Waiting)
     }
 
     /// Whether the call is in a flow of the queue. A retried call is in no flow: it waits before
     /// all flows.
-    fn is_queued(&self) -> bool {
+    fn is_in_flow(&self) -> bool {
         self.is_waiting() && !self.was_retried
     }
 
     /// Whether connections are being made for the call.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
-        matches!(self.place, Place::Connecting(_))
+        matches!(self.stage, CallStage::Connecting(_))
     }
 
     fn race(&mut self) -> Option<&mut Race> {
-        match &mut self.place {
-            Place::Connecting(race) => Some(race),
-            Place::Waiting | Place::On(_) => None,
+        match &mut self.stage {
+            CallStage::Connecting(race) => Some(race),
+            CallStage::Waiting | CallStage::InFlight(_) => None,
         }
     }
 
@@ -202,17 +202,19 @@ impl Call {
     /// it.
     #[must_use]
     pub fn connections(&self) -> &[Id] {
-        match &self.place {
-            Place::Waiting => &[],
-            Place::Connecting(race) => &race.attempts,
-            Place::On(connection) => std::slice::from_ref(connection),
+        match &self.stage {
+            CallStage::Waiting => &[],
+            CallStage::Connecting(race) => &race.attempts,
+            CallStage::InFlight(connection) => std::slice::from_ref(connection),
         }
     }
 
     /// Whether the deadline of every waiting client has passed.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        self.askers.last().is_none_or(|asker| asker.until <= now)
+        self.waiters
+            .last()
+            .is_none_or(|waiter| waiter.deadline <= now)
     }
 }
 
@@ -226,7 +228,7 @@ pub struct Calls {
     /// most recently used.
     idle: Vec<Id>,
     /// The number of open connections whose TLS handshake is done.
-    made: usize,
+    established: usize,
     /// The number of calls for which connections are being made.
     races: usize,
     max_connections: usize,
@@ -243,7 +245,7 @@ impl Calls {
             queue: Queue::default(),
             last_ticket: 0,
             idle: Vec::new(),
-            made: 0,
+            established: 0,
             races: 0,
             max_connections: limits.max_places_connections.to_count(),
             max_waiting: limits.max_places_waiting.to_count(),
@@ -253,30 +255,30 @@ impl Calls {
     /// Whether a call with this question exists. A new client with the same question joins that
     /// call.
     #[must_use]
-    pub fn is_asked(&self, question: &Question) -> bool {
+    pub fn contains_question(&self, question: &Question) -> bool {
         self.by_question.contains_key(question)
     }
 
-    /// Adds the client `asker` to the call with the same question. If there is no such call,
+    /// Adds the client `waiter` to the call with the same question. If there is no such call,
     /// creates a new call. If there are too many calls, the new call displaces a waiting call: the
     /// newest call of the origin that has the most calls in the queue. That origin must have more
     /// calls than the client's origin.
     ///
     /// All clients have the same time to wait. So a new client has the latest deadline, and
-    /// `askers` stays in the order of the deadlines.
+    /// `waiters` stays in the order of the deadlines.
     ///
     /// # Errors
     /// [`Busy::Full`]: there are too many calls, and no call may be displaced.
-    pub fn ask(&mut self, question: Question, asker: Asker, now: Time) -> Result<Accepted, Busy> {
+    pub fn ask(&mut self, question: Question, waiter: Waiter, now: Time) -> Result<Accepted, Busy> {
         if let Some(&id) = self.by_question.get(&question)
             && let Some(call) = self.calls.get_mut(id)
         {
-            call.askers.push(asker);
-            let of_origin = call.origins.entry(asker.origin).or_default();
-            *of_origin += 1;
-            if *of_origin == 1 && call.is_queued() {
-                call.places_in_queue += 1;
-                self.queue.stand(asker.origin, call.ticket, id);
+            call.waiters.push(waiter);
+            let origin_count = call.origins.entry(waiter.origin).or_default();
+            *origin_count += 1;
+            if *origin_count == 1 && call.is_in_flow() {
+                call.queue_entries += 1;
+                self.queue.enqueue(waiter.origin, call.ticket, id);
             }
             return Ok(Accepted {
                 call: id,
@@ -285,24 +287,24 @@ impl Calls {
             });
         }
         let displaced = match self.calls.len() >= self.max_connections + self.max_waiting {
-            true => Some(self.displace(asker.origin)?),
+            true => Some(self.displace(waiter.origin)?),
             false => None,
         };
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let id = self.calls.insert(Call {
             question: question.clone(),
-            askers: vec![asker],
-            origins: BTreeMap::from([(asker.origin, 1)]),
+            waiters: vec![waiter],
+            origins: BTreeMap::from([(waiter.origin, 1)]),
             ticket,
-            places_in_queue: 1,
-            payer: None,
+            queue_entries: 1,
+            charged_origin: None,
             since: now,
-            place: Place::Waiting,
+            stage: CallStage::Waiting,
             was_retried: false,
         });
         self.by_question.insert(question, id);
-        self.queue.stand(asker.origin, ticket, id);
+        self.queue.enqueue(waiter.origin, ticket, id);
         Ok(Accepted {
             call: id,
             is_new: true,
@@ -316,18 +318,18 @@ impl Calls {
     /// Fails if no origin has more calls than `origin`.
     fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
         let own = self.queue.count(origin);
-        while let Some(newest) = self.queue.newest_of_most() {
+        while let Some(newest) = self.queue.newest_of_longest_flow() {
             let Newest { id, count, .. } = newest;
             if count <= own {
                 break;
             }
-            self.queue.leave(newest.origin, newest.ticket);
+            self.queue.remove(newest.origin, newest.ticket);
             let Some(call) = self.calls.get_mut(id) else {
                 debug_assert!(false, "the queue holds only calls that are out");
                 continue;
             };
-            call.places_in_queue -= 1;
-            if call.places_in_queue == 0
+            call.queue_entries -= 1;
+            if call.queue_entries == 0
                 && let Some(call) = self.remove(id)
             {
                 return Ok((id, call));
@@ -354,8 +356,8 @@ impl Calls {
     #[must_use]
     pub fn first_waiting(&self) -> Option<(CallId, IpAddr)> {
         let first = self.queue.first()?;
-        let of_asker = || Some(self.calls.get(first.id)?.askers.first()?.origin);
-        Some((first.id, first.origin.or_else(of_asker)?))
+        let first_waiter_origin = || Some(self.calls.get(first.id)?.waiters.first()?.origin);
+        Some((first.id, first.origin.or_else(first_waiter_origin)?))
     }
 
     /// Returns the number of calls for which connections are being made.
@@ -368,26 +370,26 @@ impl Calls {
     /// connection.
     #[must_use]
     pub fn may_connect(&self) -> bool {
-        self.made + self.races < self.max_connections
+        self.established + self.races < self.max_connections
     }
 
     /// Moves the call out of the queue. From now on, the server connects to `addresses` for the
-    /// call, one after the other. The question is charged to `payer`.
-    pub fn connecting(
+    /// call, one after the other. The question is charged to `charged_origin`.
+    pub fn begin_connecting(
         &mut self,
         id: CallId,
-        payer: IpAddr,
+        charged_origin: IpAddr,
         addresses: VecDeque<SocketAddr>,
         now: Time,
     ) {
-        self.use_turn(id, payer);
+        self.charge(id, charged_origin);
         let race = Race {
             addresses,
             attempts: Vec::new(),
             next_at: now,
-            mistrust: None,
+            certificate_error: None,
         };
-        if self.moved(id, Place::Connecting(race)).is_some() {
+        if self.set_stage(id, CallStage::Connecting(race)).is_some() {
             self.races += 1;
         }
     }
@@ -413,7 +415,7 @@ impl Calls {
     }
 
     /// Delays the next attempt until `next_at`. Returns whether an address remains to be tried.
-    pub fn put_off_attempt(&mut self, id: CallId, next_at: Time) -> bool {
+    pub fn delay_attempt(&mut self, id: CallId, next_at: Time) -> bool {
         let race = self.race(id).filter(|race| !race.addresses.is_empty());
         race.map(|race| race.next_at = next_at).is_some()
     }
@@ -423,26 +425,28 @@ impl Calls {
         self.race(id).is_some_and(|race| race.next_at <= now)
     }
 
-    /// Removes a connection attempt that failed. `mistrust` is the error if the certificate was
-    /// refused. Returns what the call can still try or wait for.
+    /// Removes a connection attempt that failed. `certificate_error` is the error if the
+    /// certificate was refused. Returns what the call can still try or wait for.
     pub fn attempt_failed(
         &mut self,
         id: CallId,
         connection: Id,
-        mistrust: Option<&ExchangeError>,
-    ) -> Left {
+        certificate_error: Option<&ExchangeError>,
+    ) -> Remaining {
         let Some(race) = self.race(id) else {
-            return Left::Nothing { mistrust: None };
+            return Remaining::Nothing {
+                certificate_error: None,
+            };
         };
         race.attempts.retain(|&attempt| attempt != connection);
-        if let Some(reason) = mistrust {
-            race.mistrust.get_or_insert_with(|| reason.clone());
+        if let Some(reason) = certificate_error {
+            race.certificate_error.get_or_insert_with(|| reason.clone());
         }
         match (race.addresses.is_empty(), race.attempts.is_empty()) {
-            (false, _) => Left::Addresses,
-            (true, false) => Left::Connections,
-            (true, true) => Left::Nothing {
-                mistrust: race.mistrust.take(),
+            (false, _) => Remaining::Addresses,
+            (true, false) => Remaining::Connections,
+            (true, true) => Remaining::Nothing {
+                certificate_error: race.certificate_error.take(),
             },
         }
     }
@@ -452,92 +456,97 @@ impl Calls {
         let Some(call) = self.calls.get_mut(id) else {
             return Vec::new();
         };
-        let due = call.askers.partition_point(|asker| asker.until <= now);
-        let due: Vec<Asker> = call.askers.drain(..due).collect();
+        let due = call
+            .waiters
+            .partition_point(|waiter| waiter.deadline <= now);
+        let due: Vec<Waiter> = call.waiters.drain(..due).collect();
         due.iter()
-            .for_each(|asker| self.asker_left(id, asker.origin));
-        due.iter().map(|asker| asker.id).collect()
+            .for_each(|waiter| self.waiter_left(id, waiter.origin));
+        due.iter().map(|waiter| waiter.id).collect()
     }
 
     /// Updates the counts of the call after a client of `origin` stopped waiting for it. If no
     /// other client of `origin` waits for the call, the call leaves the flow of `origin`.
-    fn asker_left(&mut self, id: CallId, origin: IpAddr) {
+    fn waiter_left(&mut self, id: CallId, origin: IpAddr) {
         let Some(call) = self.calls.get_mut(id) else {
             return;
         };
-        let Some(of_origin) = call.origins.get_mut(&origin) else {
+        let Some(origin_count) = call.origins.get_mut(&origin) else {
             debug_assert!(false, "the origin of each client is counted");
             return;
         };
-        *of_origin -= 1;
-        if *of_origin > 0 {
+        *origin_count -= 1;
+        if *origin_count > 0 {
             return;
         }
         call.origins.remove(&origin);
-        if self.queue.leave(origin, call.ticket) {
-            call.places_in_queue -= 1;
+        if self.queue.remove(origin, call.ticket) {
+            call.queue_entries -= 1;
         }
         // In the flows of the other origins, the call may have been displaced. Then it is in no
         // flow now, so it enters the flow of its first client's origin.
-        if call.is_queued()
-            && call.places_in_queue == 0
-            && let Some(asker) = call.askers.first()
+        if call.is_in_flow()
+            && call.queue_entries == 0
+            && let Some(waiter) = call.waiters.first()
         {
-            call.places_in_queue = 1;
-            self.queue.stand(asker.origin, call.ticket, id);
+            call.queue_entries = 1;
+            self.queue.enqueue(waiter.origin, call.ticket, id);
         }
     }
 
     /// From now on, `connection` carries the call, because the TLS handshake of `connection` is
     /// done. Returns the other connections that are being made for the call. The caller closes
     /// these.
-    pub fn made(&mut self, id: CallId, connection: Id) -> Vec<Id> {
-        self.made += 1;
-        match self.moved(id, Place::On(connection)) {
-            Some(Place::Connecting(mut race)) => {
+    pub fn connection_established(&mut self, id: CallId, connection: Id) -> Vec<Id> {
+        self.established += 1;
+        match self.set_stage(id, CallStage::InFlight(connection)) {
+            Some(CallStage::Connecting(mut race)) => {
                 race.attempts.retain(|&other| other != connection);
                 race.attempts
             }
-            Some(Place::Waiting | Place::On(_)) | None => Vec::new(),
+            Some(CallStage::Waiting | CallStage::InFlight(_)) | None => Vec::new(),
         }
     }
 
     /// Adds an idle connection to the pool.
-    pub fn keep(&mut self, connection: Id) {
+    pub fn add_idle(&mut self, connection: Id) {
         debug_assert!(!self.idle.contains(&connection), "it is kept once");
         self.idle.push(connection);
     }
 
     /// Returns the connections in the pool.
     #[must_use]
-    pub fn kept(&self) -> &[Id] {
+    pub fn idle_connections(&self) -> &[Id] {
         &self.idle
     }
 
     /// Takes the most recently used connection out of the pool. From now on, this connection
-    /// carries the call, and the question is charged to `payer`.
-    pub fn take_kept(&mut self, id: CallId, payer: IpAddr) -> Option<Id> {
+    /// carries the call, and the question is charged to `charged_origin`.
+    pub fn take_idle(&mut self, id: CallId, charged_origin: IpAddr) -> Option<Id> {
         let connection = self.idle.pop()?;
-        self.use_turn(id, payer);
-        self.moved(id, Place::On(connection));
+        self.charge(id, charged_origin);
+        self.set_stage(id, CallStage::InFlight(connection));
         Some(connection)
     }
 
     /// Removes `connection` from the pool. Does nothing if the pool does not contain `connection`.
-    pub fn forget(&mut self, connection: Id) {
+    pub fn remove_idle(&mut self, connection: Id) {
         self.idle.retain(|&idle| idle != connection);
     }
 
     /// Removes from the pool all connections for which `is_old` returns `true`, and returns them.
-    pub fn take_old(&mut self, mut is_old: impl FnMut(Id) -> bool) -> Vec<Id> {
+    pub fn take_expired(&mut self, mut is_old: impl FnMut(Id) -> bool) -> Vec<Id> {
         self.idle.extract_if(.., |id| is_old(*id)).collect()
     }
 
     /// Subtracts 1 from [`Calls::connections`]. The caller has lost a connection whose TLS
     /// handshake was done.
-    pub fn unmade(&mut self) {
-        debug_assert!(self.made > 0, "a connection that is gone was counted");
-        self.made -= 1;
+    pub fn connection_closed(&mut self) {
+        debug_assert!(
+            self.established > 0,
+            "a connection that is gone was counted"
+        );
+        self.established -= 1;
     }
 
     /// Puts the call back at the head of the queue, because its connection failed or gave no answer
@@ -546,16 +555,17 @@ impl Calls {
         if let Some(call) = self.calls.get_mut(id) {
             call.was_retried = true;
         }
-        if self.moved(id, Place::Waiting).is_some() {
-            self.queue.retry(id);
+        if self.set_stage(id, CallStage::Waiting).is_some() {
+            self.queue.push_retried(id);
         }
     }
 
-    /// Charges the question to `payer` just before the call leaves the queue for a connection. If
-    /// the call is the first of the queue and is in a flow, its origin's turn is used up.
-    fn use_turn(&mut self, id: CallId, payer: IpAddr) {
+    /// Charges the question to `charged_origin` just before the call leaves the queue for a
+    /// connection. If the call is the first of the queue and is in a flow, its origin's turn is
+    /// used up.
+    fn charge(&mut self, id: CallId, charged_origin: IpAddr) {
         if let Some(call) = self.calls.get_mut(id) {
-            call.payer = Some(payer);
+            call.charged_origin = Some(charged_origin);
         }
         if let Some(First {
             id: first,
@@ -563,26 +573,26 @@ impl Calls {
         }) = self.queue.first()
             && first == id
         {
-            self.queue.use_turn(origin);
+            self.queue.move_to_back(origin);
         }
     }
 
-    /// Changes [`Call::place`], and returns the previous value. Only this method changes it.
-    fn moved(&mut self, id: CallId, place: Place) -> Option<Place> {
+    /// Changes [`Call::stage`], and returns the previous value. Only this method changes it.
+    fn set_stage(&mut self, id: CallId, stage: CallStage) -> Option<CallStage> {
         let call = self.calls.get_mut(id)?;
-        let before = std::mem::replace(&mut call.place, place);
+        let before = std::mem::replace(&mut call.stage, stage);
         match before {
-            Place::Waiting => {
-                call.places_in_queue = 0;
+            CallStage::Waiting => {
+                call.queue_entries = 0;
                 leave_queue(&mut self.queue, id, call);
             }
-            Place::Connecting(_) => self.race_over(),
-            Place::On(_) => {}
+            CallStage::Connecting(_) => self.race_ended(),
+            CallStage::InFlight(_) => {}
         }
         Some(before)
     }
 
-    fn race_over(&mut self) {
+    fn race_ended(&mut self) {
         debug_assert!(self.races > 0, "a race that is over was counted");
         self.races -= 1;
     }
@@ -591,24 +601,24 @@ impl Calls {
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);
-        match &call.place {
-            Place::Waiting => leave_queue(&mut self.queue, id, &call),
-            Place::Connecting(_) => self.race_over(),
-            Place::On(_) => {}
+        match &call.stage {
+            CallStage::Waiting => leave_queue(&mut self.queue, id, &call),
+            CallStage::Connecting(_) => self.race_ended(),
+            CallStage::InFlight(_) => {}
         }
         Some(call)
     }
 
     /// Removes a client from the call. If no client waits any more, removes the call and returns
     /// it.
-    pub fn leave(&mut self, id: CallId, asker: Id) -> Option<Call> {
+    pub fn leave(&mut self, id: CallId, waiter: Id) -> Option<Call> {
         let call = self.calls.get_mut(id)?;
-        let place = call.askers.iter().position(|other| other.id == asker)?;
-        let origin = call.askers.remove(place).origin;
-        if call.askers.is_empty() {
+        let index = call.waiters.iter().position(|other| other.id == waiter)?;
+        let origin = call.waiters.remove(index).origin;
+        if call.waiters.is_empty() {
             self.remove(id)
         } else {
-            self.asker_left(id, origin);
+            self.waiter_left(id, origin);
             None
         }
     }
@@ -616,41 +626,41 @@ impl Calls {
     /// Returns the number of open connections whose handshake is done.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.made
+        self.established
     }
 
     /// Checks that the queue, the counts and the pool agree with the calls. For tests.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         self.queue.check_invariants()?;
         let mut in_queue: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
-        for (id, origin) in self.queue.places() {
+        for (id, origin) in self.queue.entries() {
             hold!(self.calls.get(id).is_some(), "a call that is over waits");
             in_queue.entry(id).or_default().push(origin);
         }
         let mut races = 0;
         for (id, call) in self.calls.iter() {
             let name = id.serial();
-            let places = in_queue.remove(&id).unwrap_or_default();
+            let entries = in_queue.remove(&id).unwrap_or_default();
             let is_right = match (call.is_waiting(), call.was_retried) {
-                (false, _) => places.is_empty(),
-                (true, true) => places == [None],
+                (false, _) => entries.is_empty(),
+                (true, true) => entries == [None],
                 (true, false) => {
-                    let is_its = |place: &Option<IpAddr>| {
-                        place.is_some_and(|origin| call.origins.contains_key(&origin))
+                    let is_own = |entry: &Option<IpAddr>| {
+                        entry.is_some_and(|origin| call.origins.contains_key(&origin))
                     };
-                    !places.is_empty() && places.iter().all(is_its)
+                    !entries.is_empty() && entries.iter().all(is_own)
                 }
             };
-            hold!(is_right, "call {name} stands in the queue at {places:?}");
+            hold!(is_right, "call {name} stands in the queue at {entries:?}");
             hold!(
-                call.places_in_queue == places.iter().flatten().count(),
+                call.queue_entries == entries.iter().flatten().count(),
                 "call {name} has {} places in the queue, not {}",
-                places.iter().flatten().count(),
-                call.places_in_queue
+                entries.iter().flatten().count(),
+                call.queue_entries
             );
             let mut origins: BTreeMap<IpAddr, usize> = BTreeMap::new();
-            for asker in &call.askers {
-                *origins.entry(asker.origin).or_default() += 1;
+            for waiter in &call.waiters {
+                *origins.entry(waiter.origin).or_default() += 1;
             }
             hold!(
                 origins == call.origins,
@@ -661,8 +671,8 @@ impl Calls {
                 self.by_question.get(&call.question) == Some(&id),
                 "call {name} is not found by its question"
             );
-            hold!(!call.askers.is_empty(), "call {name} has no asker");
-            races += usize::from(matches!(call.place, Place::Connecting(_)));
+            hold!(!call.waiters.is_empty(), "call {name} has no asker");
+            races += usize::from(matches!(call.stage, CallStage::Connecting(_)));
         }
         hold!(
             self.by_question.len() == self.calls.len(),
@@ -687,10 +697,10 @@ impl Calls {
 /// Removes the call from the queue.
 fn leave_queue(queue: &mut Queue, id: CallId, call: &Call) {
     if call.was_retried {
-        queue.leave_retried(id);
+        queue.remove_retried(id);
     }
     for origin in call.origins.keys() {
-        queue.leave(*origin, call.ticket);
+        queue.remove(*origin, call.ticket);
     }
 }
 
@@ -701,7 +711,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// The calls of a server, with the clients that wait and the connections in use.
-    struct Scene {
+    struct Harness {
         calls: Calls,
         clients: Slots<()>,
         /// Clients that wait.
@@ -721,9 +731,9 @@ mod tests {
         }
     }
 
-    impl Scene {
-        fn new(connections: u64, waiting: u64) -> Scene {
-            Scene {
+    impl Harness {
+        fn new(connections: u64, waiting: u64) -> Harness {
+            Harness {
                 calls: Calls::new(&Limits {
                     max_places_connections: connections,
                     max_places_waiting: waiting,
@@ -738,21 +748,21 @@ mod tests {
         /// Asks the question `about` for a new client of the origin `from`. Returns the origins of
         /// the clients that were displaced.
         fn ask(&mut self, from: u8, about: u8) -> Result<Vec<IpAddr>, Busy> {
-            let asker = Asker {
+            let waiter = Waiter {
                 id: self.clients.insert(()),
-                until: Time::from_nanos(0),
+                deadline: Time::from_nanos(0),
                 origin: origin(from),
             };
-            let id = asker.id;
+            let id = waiter.id;
             let asked = self
                 .calls
-                .ask(question(about), asker, Time::from_nanos(0))?;
+                .ask(question(about), waiter, Time::from_nanos(0))?;
             self.waiting.insert(id);
             let displaced = asked.displaced.into_iter();
-            let askers = displaced.flat_map(|(_, call)| call.askers);
-            let displaced = askers.map(|asker| {
-                assert!(self.waiting.remove(&asker.id), "it waited");
-                asker.origin
+            let waiters = displaced.flat_map(|(_, call)| call.waiters);
+            let displaced = waiters.map(|waiter| {
+                assert!(self.waiting.remove(&waiter.id), "it waited");
+                waiter.origin
             });
             Ok(displaced.collect())
         }
@@ -761,20 +771,21 @@ mod tests {
         /// question. The origin is `None` for a retried call.
         fn take(&mut self) -> Option<(Option<IpAddr>, String)> {
             let first = self.calls.queue.first()?;
-            let (id, payer) = self.calls.first_waiting().unwrap();
+            let (id, charged_origin) = self.calls.first_waiting().unwrap();
             assert_eq!(id, first.id);
             let connection = self.clients.insert(());
             match self.carried.len() % 2 {
                 0 => {
-                    self.calls.keep(connection);
-                    let kept = self.calls.take_kept(id, payer);
-                    assert_eq!(kept, Some(connection));
+                    self.calls.add_idle(connection);
+                    let taken = self.calls.take_idle(id, charged_origin);
+                    assert_eq!(taken, Some(connection));
                 }
                 _ => {
                     let now = Time::from_nanos(0);
-                    self.calls.connecting(id, payer, VecDeque::new(), now);
+                    self.calls
+                        .begin_connecting(id, charged_origin, VecDeque::new(), now);
                     self.calls.attempt_begun(id, connection);
-                    assert_eq!(self.calls.made(id, connection), []);
+                    assert_eq!(self.calls.connection_established(id, connection), []);
                 }
             }
             self.carried.push((id, connection));
@@ -782,18 +793,18 @@ mod tests {
             Some((first.origin, latitude.clone()))
         }
 
-        fn takes(&mut self, count: usize) -> String {
+        fn take_many(&mut self, count: usize) -> String {
             let taken: Vec<String> = (0..count).map(|_| self.take().unwrap().1).collect();
             taken.join(" ")
         }
 
-        fn answered(&mut self, number: usize) {
+        fn answer(&mut self, number: usize) {
             let (id, _) = self.carried.remove(number);
             let Some(call) = self.calls.remove(id) else {
                 return; // all its clients have left
             };
-            for asker in call.askers {
-                assert!(self.waiting.remove(&asker.id), "it waited");
+            for waiter in call.waiters {
+                assert!(self.waiting.remove(&waiter.id), "it waited");
             }
         }
 
@@ -803,8 +814,8 @@ mod tests {
             };
             self.waiting.remove(&client);
             let call = self.calls.calls.iter().find_map(|(id, call)| {
-                let is_its = call.askers.iter().any(|asker| asker.id == client);
-                is_its.then_some(id)
+                let is_own = call.waiters.iter().any(|waiter| waiter.id == client);
+                is_own.then_some(id)
             });
             self.calls.leave(call.unwrap(), client);
         }
@@ -814,102 +825,102 @@ mod tests {
         fn check(&self) {
             assert_eq!(self.calls.check_invariants(), Ok(()));
             let ids = self.calls.calls.iter();
-            let askers = ids.flat_map(|(_, call)| call.askers.iter().map(|asker| asker.id));
-            assert_eq!(askers.collect::<BTreeSet<Id>>(), self.waiting);
+            let waiters = ids.flat_map(|(_, call)| call.waiters.iter().map(|waiter| waiter.id));
+            assert_eq!(waiters.collect::<BTreeSet<Id>>(), self.waiting);
         }
     }
 
     #[test]
     fn the_call_queue_is_round_robin_and_fifo_per_origin() {
-        let mut scene = Scene::new(100, 100);
+        let mut harness = Harness::new(100, 100);
         for about in [10, 11, 12, 13] {
-            scene.ask(1, about).unwrap();
+            harness.ask(1, about).unwrap();
         }
         for about in [20, 21] {
-            scene.ask(2, about).unwrap();
+            harness.ask(2, about).unwrap();
         }
-        scene.ask(3, 30).unwrap();
-        assert_eq!(scene.takes(3), "10 20 30");
+        harness.ask(3, 30).unwrap();
+        assert_eq!(harness.take_many(3), "10 20 30");
         // An origin that had left the queue and enters it again gets its turn after all other
         // origins.
-        scene.ask(3, 31).unwrap();
-        assert_eq!(scene.takes(4), "11 21 31 12");
-        assert_eq!(scene.takes(1), "13");
-        assert_eq!(scene.take(), None);
-        scene.check();
+        harness.ask(3, 31).unwrap();
+        assert_eq!(harness.take_many(4), "11 21 31 12");
+        assert_eq!(harness.take_many(1), "13");
+        assert_eq!(harness.take(), None);
+        harness.check();
     }
 
     #[test]
     fn a_shared_call_is_taken_at_its_origins_earliest_turn() {
-        let mut scene = Scene::new(100, 100);
+        let mut harness = Harness::new(100, 100);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 20), (3, 12)] {
-            scene.ask(from, about).unwrap();
+            harness.ask(from, about).unwrap();
         }
-        assert_eq!(scene.takes(4), "10 20 12 11");
-        scene.check();
+        assert_eq!(harness.take_many(4), "10 20 12 11");
+        harness.check();
     }
 
     #[test]
     fn a_new_call_displaces_the_longest_origin_s_newest_call() {
-        let mut scene = Scene::new(1, 4);
+        let mut harness = Harness::new(1, 4);
         for (from, about) in [(1, 10), (2, 20), (1, 11), (1, 12), (1, 13)] {
-            scene.ask(from, about).unwrap();
+            harness.ask(from, about).unwrap();
         }
-        assert_eq!(scene.ask(1, 14), Err(Busy::Full(5)), "none has more");
-        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
-        assert_eq!(scene.ask(2, 21), Ok(vec![origin(1)]));
+        assert_eq!(harness.ask(1, 14), Err(Busy::Full(5)), "none has more");
+        assert_eq!(harness.ask(3, 30), Ok(vec![origin(1)]));
+        assert_eq!(harness.ask(2, 21), Ok(vec![origin(1)]));
         // The origins 1 and 2 have two calls each. The call of origin 2 is the newest call of the
         // queue.
-        assert_eq!(scene.ask(4, 40), Ok(vec![origin(2)]));
-        assert_eq!(scene.ask(1, 15), Err(Busy::Full(5)));
-        assert_eq!(scene.takes(5), "10 20 30 40 11");
-        scene.check();
+        assert_eq!(harness.ask(4, 40), Ok(vec![origin(2)]));
+        assert_eq!(harness.ask(1, 15), Err(Busy::Full(5)));
+        assert_eq!(harness.take_many(5), "10 20 30 40 11");
+        harness.check();
     }
 
     #[test]
     fn a_shared_call_is_displaced_only_for_all_its_origins() {
         // Origin 1 has the most calls, but origin 2 also waits for the newest call of origin 1.
-        let mut scene = Scene::new(1, 2);
+        let mut harness = Harness::new(1, 2);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12)] {
-            assert_eq!(scene.ask(from, about), Ok(vec![]));
+            assert_eq!(harness.ask(from, about), Ok(vec![]));
         }
-        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1)]));
-        scene.check();
-        assert_eq!(scene.takes(3), "10 12 30", "the answer is for both");
+        assert_eq!(harness.ask(3, 30), Ok(vec![origin(1)]));
+        harness.check();
+        assert_eq!(harness.take_many(3), "10 12 30", "the answer is for both");
         // Origins 1 and 2 ask the same questions, so they share all calls. A call of theirs is
         // displaced only after it was removed from both flows.
-        let mut scene = Scene::new(1, 2);
+        let mut harness = Harness::new(1, 2);
         for about in [10, 11, 12] {
-            scene.ask(1, about).unwrap();
-            scene.ask(2, about).unwrap();
+            harness.ask(1, about).unwrap();
+            harness.ask(2, about).unwrap();
         }
-        assert_eq!(scene.ask(3, 30), Ok(vec![origin(1), origin(2)]));
-        assert_eq!(scene.ask(4, 40), Ok(vec![origin(1), origin(2)]));
-        scene.check();
+        assert_eq!(harness.ask(3, 30), Ok(vec![origin(1), origin(2)]));
+        assert_eq!(harness.ask(4, 40), Ok(vec![origin(1), origin(2)]));
+        harness.check();
     }
 
     #[test]
     fn a_shared_call_survives_the_loss_of_one_origin() {
-        let mut scene = Scene::new(1, 2);
+        let mut harness = Harness::new(1, 2);
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12), (3, 30)] {
-            scene.ask(from, about).unwrap();
+            harness.ask(from, about).unwrap();
         }
-        scene.leave(2); // the client of the second origin; 11 was displaced
-        scene.check();
-        assert_eq!(scene.takes(3), "10 30 12");
+        harness.leave(2); // the client of the second origin; 11 was displaced
+        harness.check();
+        assert_eq!(harness.take_many(3), "10 30 12");
     }
 
     #[test]
     fn a_retried_call_is_taken_first_and_not_displaced() {
-        let mut scene = Scene::new(1, 1);
-        scene.ask(1, 10).unwrap();
-        scene.takes(1);
-        scene.ask(2, 20).unwrap();
-        let (id, _) = scene.carried.remove(0);
-        scene.calls.retry(id);
-        assert_eq!(scene.ask(3, 30), Ok(vec![origin(2)]));
-        assert_eq!(scene.takes(2), "10 30");
-        scene.check();
+        let mut harness = Harness::new(1, 1);
+        harness.ask(1, 10).unwrap();
+        harness.take_many(1);
+        harness.ask(2, 20).unwrap();
+        let (id, _) = harness.carried.remove(0);
+        harness.calls.retry(id);
+        assert_eq!(harness.ask(3, 30), Ok(vec![origin(2)]));
+        assert_eq!(harness.take_many(2), "10 30");
+        harness.check();
     }
 
     #[derive(Clone, Debug)]
@@ -940,36 +951,36 @@ mod tests {
         fn the_call_queue_loses_no_call_and_starves_no_origin(
             steps in proptest::collection::vec(step(), 1..200),
         ) {
-            let mut scene = Scene::new(3, 5);
+            let mut harness = Harness::new(3, 5);
             // How many turns the second origin had since the last turn of the first origin, which
             // waits.
             let mut passed: BTreeMap<(IpAddr, IpAddr), u32> = BTreeMap::new();
             for step in steps {
                 match step {
                     Step::Ask { from, about } => {
-                        let own = scene.calls.queue.count(origin(from));
-                        let most = scene.calls.queue.newest_of_most();
-                        let was_out = scene.calls.is_asked(&question(about));
-                        match scene.ask(from, about) {
-                            Ok(displaced) => prop_assert!(displaced.is_empty() || !was_out),
+                        let own = harness.calls.queue.count(origin(from));
+                        let longest = harness.calls.queue.newest_of_longest_flow();
+                        let was_asked = harness.calls.contains_question(&question(about));
+                        match harness.ask(from, about) {
+                            Ok(displaced) => prop_assert!(displaced.is_empty() || !was_asked),
                             Err(Busy::Full(calls)) => {
                                 prop_assert_eq!(calls, 8);
-                                prop_assert!(!was_out);
+                                prop_assert!(!was_asked);
                                 // A call of an origin with more calls is not displaced only if
                                 // other origins share it.
-                                let has_shared = scene.calls.calls.iter().any(|(_, call)| {
-                                    call.is_queued() && call.origins.len() > 1
+                                let has_shared = harness.calls.calls.iter().any(|(_, call)| {
+                                    call.is_in_flow() && call.origins.len() > 1
                                 });
-                                let most = most.map_or(0, |most| most.count);
-                                prop_assert!(most <= own || has_shared);
+                                let longest = longest.map_or(0, |longest| longest.count);
+                                prop_assert!(longest <= own || has_shared);
                             }
                             Err(Busy::Displaced) => prop_assert!(false, "it is new"),
                         }
                     }
-                    Step::Leave(number) => scene.leave(number),
-                    Step::Take if scene.carried.len() < 3 => {
-                        let others: Vec<IpAddr> = scene.calls.queue.origins().collect();
-                        if let Some((Some(taken), _)) = scene.take() {
+                    Step::Leave(number) => harness.leave(number),
+                    Step::Take if harness.carried.len() < 3 => {
+                        let others: Vec<IpAddr> = harness.calls.queue.origins().collect();
+                        if let Some((Some(taken), _)) = harness.take() {
                             passed.retain(|(waits, _), _| *waits != taken);
                             for other in others.into_iter().filter(|other| *other != taken) {
                                 let times = passed.entry((other, taken)).or_default();
@@ -980,30 +991,30 @@ mod tests {
                     }
                     Step::Take => {}
                     Step::Answer(number) => {
-                        if number < scene.carried.len() {
-                            scene.answered(number);
+                        if number < harness.carried.len() {
+                            harness.answer(number);
                         }
                     }
                     Step::Retry(number) => {
-                        if number < scene.carried.len() {
-                            let (id, _) = scene.carried.remove(number);
-                            scene.calls.retry(id);
+                        if number < harness.carried.len() {
+                            let (id, _) = harness.carried.remove(number);
+                            harness.calls.retry(id);
                         }
                     }
                     Step::Due(number) => {
-                        let ids = scene.calls.ids();
+                        let ids = harness.calls.ids();
                         if let Some(&id) = ids.get(number) {
-                            for client in scene.calls.take_due(id, Time::from_nanos(1)) {
-                                prop_assert!(scene.waiting.remove(&client));
+                            for client in harness.calls.take_due(id, Time::from_nanos(1)) {
+                                prop_assert!(harness.waiting.remove(&client));
                             }
-                            scene.calls.remove(id);
+                            harness.calls.remove(id);
                         }
                     }
                 }
-                let queue = &scene.calls.queue;
+                let queue = &harness.calls.queue;
                 passed.retain(|(waits, _), _| queue.count(*waits) > 0);
-                prop_assert!(scene.calls.calls.len() <= 8);
-                scene.check();
+                prop_assert!(harness.calls.calls.len() <= 8);
+                harness.check();
             }
         }
     }

@@ -19,7 +19,7 @@
 //!
 //! Several connections can be made for one question at the same time. The first connection whose
 //! handshake is done carries the question. A connection whose handshake is done is called
-//! [made](Exchange::is_made).
+//! [made](Exchange::handshake_done).
 //!
 //! A NAT or a proxy can forget an idle connection without closing it. Then a question on that
 //! connection gets no answer. So a question on a reused connection waits for a shorter time
@@ -87,7 +87,7 @@ const TRANSITIONS: [(State, Cause, State); 9] = [
 pub enum Effect {
     /// The handshake is done, and this connection carries the call. Other connections for the call
     /// have to be closed.
-    Made(CallId),
+    HandshakeDone(CallId),
     /// The response is complete. The exchange is [idle](Exchange::is_idle) if it can be used again.
     Answered {
         /// The call whose question was answered.
@@ -95,7 +95,7 @@ pub enum Effect {
         /// The response.
         response: Box<Response>,
         /// The number of this response on its connection, from 1.
-        place: u32,
+        response_number: u32,
     },
     /// The exchange failed, and is closing.
     Failed {
@@ -114,7 +114,7 @@ pub enum Effect {
         /// The reason.
         failure: Failure,
         /// Whether the TLS handshake was done.
-        was_made: bool,
+        handshake_was_done: bool,
     },
 }
 
@@ -125,25 +125,25 @@ pub struct Failure {
     /// The reason.
     pub reason: ExchangeError,
     /// The stage at which the exchange failed.
-    pub stage: Stage,
+    pub stage: FailureStage,
 }
 
 /// How far an exchange had got when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum FailureStage {
     /// Before any request was sent. Another address may work.
     Unconnected,
     /// Before any request was sent, because the certificate was refused. Trying again later does
     /// not help.
-    Mistrusted,
+    CertificateRefused,
     /// On a reused connection, before the first byte of the response. Most likely the connection
     /// broke while it was idle.
-    DiedIdle,
+    BrokenWhileIdle,
     /// On a reused connection, because no byte of the response arrived within `places_silence_ms`.
     /// Other idle connections of the same age may be broken too.
     Silent,
     /// After the request was sent, because the response was not complete in time.
-    Overdue,
+    TimedOut,
     /// After the request was sent, for another reason.
     Sent,
     /// The buffers of all connections are full, and this one was chosen to make room.
@@ -161,12 +161,12 @@ pub struct Exchange {
     response: Response,
     output: Buffer,
     /// The number of complete responses on this connection.
-    served: u32,
+    responses: u32,
     /// Whether the first byte of the present response has arrived.
-    heard: bool,
+    response_begun: bool,
     address: SocketAddr,
     /// Whether the TLS handshake is done.
-    is_made: bool,
+    handshake_done: bool,
 }
 
 impl Exchange {
@@ -186,10 +186,10 @@ impl Exchange {
             request,
             response: Response::new(limits),
             output: Buffer::default(),
-            served: 0,
-            heard: false,
+            responses: 0,
+            response_begun: false,
             address,
-            is_made: false,
+            handshake_done: false,
         }
     }
 
@@ -208,8 +208,8 @@ impl Exchange {
     /// Whether the TLS handshake is done, now or before the exchange closed. Only such a connection
     /// carries a request.
     #[must_use]
-    pub fn is_made(&self) -> bool {
-        self.is_made
+    pub fn handshake_done(&self) -> bool {
+        self.handshake_done
     }
 
     /// Returns the time at which the exchange entered its present state. For a closing exchange,
@@ -221,7 +221,7 @@ impl Exchange {
 
     /// Begins the handshake, because the socket is connected. Returns `false` if the exchange has
     /// been closed in the meantime. Then no TLS is needed.
-    pub fn handshake_begun(&mut self, now: Time) -> bool {
+    pub fn begin_handshake(&mut self, now: Time) -> bool {
         let is_wanted = self.state == State::Connecting;
         if is_wanted {
             self.enter(Cause::Connected, State::Handshaking, now);
@@ -230,11 +230,11 @@ impl Exchange {
     }
 
     /// Sends the next question over an idle connection.
-    pub fn start(&mut self, call: CallId, request: Vec<u8>, limits: &Limits, now: Time) {
+    pub fn send_question(&mut self, call: CallId, request: Vec<u8>, limits: &Limits, now: Time) {
         self.call = Some(call);
         self.request = request;
         self.response = Response::new(limits);
-        self.heard = false;
+        self.response_begun = false;
         self.send_request(now);
     }
 
@@ -247,18 +247,18 @@ impl Exchange {
     /// protocol.
     fn is_alpn_suspect(&self, context: &Context<'_>) -> bool {
         let has_agreed = context.tls.is_some_and(TlsSession::has_alpn);
-        self.served == 0 && !has_agreed
+        self.responses == 0 && !has_agreed
     }
 
     /// If the response is complete, returns it. The connection becomes idle, or closes if it cannot
     /// be used again.
-    fn progress(&mut self, context: &Context<'_>) -> Option<Effect> {
+    fn finish_response(&mut self, context: &Context<'_>) -> Option<Effect> {
         if self.state != State::Exchanging || !self.response.is_done() {
             return None;
         }
         let limits = &context.settings.limits;
         let response = std::mem::replace(&mut self.response, Response::new(limits));
-        self.served += 1;
+        self.responses += 1;
         let call = self.call.take();
         if response.keep_alive() {
             self.enter(Cause::Answered, State::Idle, context.now.time);
@@ -269,7 +269,7 @@ impl Exchange {
         Some(Effect::Answered {
             call: call?,
             response: Box::new(response),
-            place: self.served,
+            response_number: self.responses,
         })
     }
 
@@ -296,7 +296,7 @@ impl Exchange {
         self.response = Response::new(limits);
         self.fail(Failure {
             reason: ExchangeError::Evicted(eviction),
-            stage: Stage::Evicted,
+            stage: FailureStage::Evicted,
         })
     }
 
@@ -315,31 +315,33 @@ impl Exchange {
     /// Creates a failure. The present state of the exchange decides the failure's stage.
     fn failure(&self, reason: ExchangeError) -> Failure {
         let stage = match self.state {
-            State::Connecting | State::Handshaking => Stage::Unconnected,
-            State::Idle | State::Exchanging if self.is_unheard() => Stage::DiedIdle,
-            State::Idle | State::Exchanging | State::Closing => Stage::Sent,
+            State::Connecting | State::Handshaking => FailureStage::Unconnected,
+            State::Idle | State::Exchanging if self.awaits_first_byte() => {
+                FailureStage::BrokenWhileIdle
+            }
+            State::Idle | State::Exchanging | State::Closing => FailureStage::Sent,
         };
         Failure { reason, stage }
     }
 
     /// Whether the connection is reused, and no byte of the present response has arrived.
-    fn is_unheard(&self) -> bool {
-        self.served > 0 && !self.heard
+    fn awaits_first_byte(&self) -> bool {
+        self.responses > 0 && !self.response_begun
     }
 
     /// Whether a reused connection has been silent for so long that it is probably broken. Then
     /// other idle connections of the same age may be broken too.
     #[must_use]
     pub fn is_suspect(&self, limits: &Limits, now: Time) -> bool {
-        let is_silent = self.state == State::Exchanging && self.is_unheard();
-        is_silent && now.since(self.since) >= silence(limits) / SUSPECT_AFTER
+        let is_silent = self.state == State::Exchanging && self.awaits_first_byte();
+        is_silent && now.since(self.since) >= silence(limits) / SUSPECT_DIVISOR
     }
 
     /// Closes the exchange. Output that was not sent is dropped.
     pub fn close(&mut self) {
         self.call = None;
         self.output.clear();
-        self.change(Cause::Closed, State::Closing);
+        self.set_state(Cause::Closed, State::Closing);
     }
 
     fn time_limit(&self, limits: &Limits) -> Option<Duration> {
@@ -347,19 +349,19 @@ impl Exchange {
             State::Connecting => Some(limits.places_connect_ms.to_duration()),
             State::Handshaking => Some(limits.places_handshake_ms.to_duration()),
             State::Idle => Some(limits.places_idle_ms.to_duration()),
-            State::Exchanging if self.is_unheard() => Some(silence(limits)),
+            State::Exchanging if self.awaits_first_byte() => Some(silence(limits)),
             State::Exchanging => Some(limits.places_ms.to_duration()),
             State::Closing => None,
         }
     }
 
     fn enter(&mut self, cause: Cause, state: State, now: Time) {
-        self.change(cause, state);
+        self.set_state(cause, state);
         self.since = now;
     }
 
     /// Changes the state. The state changes only here.
-    fn change(&mut self, cause: Cause, state: State) {
+    fn set_state(&mut self, cause: Cause, state: State) {
         assert_transition(&TRANSITIONS, (self.state, cause, state));
         self.state = state;
     }
@@ -373,25 +375,25 @@ impl Protocol for Exchange {
         if self.state != State::Handshaking {
             return None; // the exchange was closed before
         }
-        self.is_made = true;
+        self.handshake_done = true;
         self.send_request(context.now.time);
-        self.call.map(Effect::Made)
+        self.call.map(Effect::HandshakeDone)
     }
 
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
         match self.state {
             State::Exchanging => {
-                let is_beginning = !std::mem::replace(&mut self.heard, true);
-                if is_beginning && is_http_2(data) {
+                let is_first_byte = !std::mem::replace(&mut self.response_begun, true);
+                if is_first_byte && is_http_2(data) {
                     let is_alpn_suspect = self.is_alpn_suspect(context);
                     return self.fail_for(ExchangeError::Http2 { is_alpn_suspect });
                 }
                 match self.response.data_received(data) {
-                    Ok(()) => self.progress(context),
+                    Ok(()) => self.finish_response(context),
                     Err(error) => self.fail_for(ExchangeError::Response(error)),
                 }
             }
-            State::Idle => self.fail_for(ExchangeError::Unasked),
+            State::Idle => self.fail_for(ExchangeError::Unsolicited),
             State::Connecting | State::Handshaking | State::Closing => None,
         }
     }
@@ -401,8 +403,8 @@ impl Protocol for Exchange {
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         match self.state {
             State::Exchanging => match self.response.eof_received(end == StreamEnd::Whole) {
-                Ok(()) => self.progress(context),
-                Err(error) if self.heard => self.fail_for(ExchangeError::Response(error)),
+                Ok(()) => self.finish_response(context),
+                Err(error) if self.response_begun => self.fail_for(ExchangeError::Response(error)),
                 Err(_) => {
                     let is_alpn_suspect = self.is_alpn_suspect(context);
                     self.fail_for(ExchangeError::Closed { is_alpn_suspect })
@@ -420,7 +422,7 @@ impl Protocol for Exchange {
             false => ExchangeError::Lost(ConnectionError::Tls(error.clone())),
         });
         if error.certificate_error.is_some() {
-            failure.stage = Stage::Mistrusted;
+            failure.stage = FailureStage::CertificateRefused;
         }
         self.fail(failure)
     }
@@ -433,7 +435,7 @@ impl Protocol for Exchange {
         Some(Effect::Lost {
             call: self.call.take(),
             failure: self.failure(why.map_or(CLOSED, |why| ExchangeError::Lost(why.clone()))),
-            was_made: self.is_made,
+            handshake_was_done: self.handshake_done,
         })
     }
 
@@ -458,9 +460,9 @@ impl Protocol for Exchange {
         };
         let mut failure = self.failure(reason);
         if self.state == State::Exchanging {
-            failure.stage = match self.is_unheard() {
-                true => Stage::Silent,
-                false => Stage::Overdue,
+            failure.stage = match self.awaits_first_byte() {
+                true => FailureStage::Silent,
+                false => FailureStage::TimedOut,
             };
         }
         self.fail(failure)
@@ -536,13 +538,13 @@ impl Protocol for Exchange {
             self.call.is_some() == has_call,
             "an exchange that is {state} has a call, or lacks one"
         );
-        let is_made = matches!(self.state, State::Exchanging | State::Idle);
+        let needs_handshake = matches!(self.state, State::Exchanging | State::Idle);
         hold!(
-            self.is_made || !is_made,
+            self.handshake_done || !needs_handshake,
             "an exchange that is {state} was never made"
         );
         hold!(
-            self.output.is_empty() || self.is_made,
+            self.output.is_empty() || self.handshake_done,
             "an exchange that was not made, and is {state}, has output"
         );
         Ok(())
@@ -562,7 +564,7 @@ fn silence(limits: &Limits) -> Duration {
 
 /// A reused connection is suspect if it stays silent for the time [`silence`] divided by this
 /// number.
-const SUSPECT_AFTER: u32 = 4;
+const SUSPECT_DIVISOR: u32 = 4;
 
 /// Whether `bytes` begin with a SETTINGS frame. Every HTTP/2 server sends such a frame first (RFC
 /// 9113, section 3.4). The frame has three bytes of length, the type 4, no flag except ACK, and the

@@ -19,7 +19,7 @@ pub enum ExchangeError {
     /// The response is invalid, or too long, or it ended too early.
     Response(ResponseError),
     /// Bytes arrived without a request.
-    Unasked,
+    Unsolicited,
     /// Places closed the connection.
     Closed {
         /// Whether Places perhaps speaks only HTTP/2: the TLS handshake of this new connection
@@ -60,7 +60,7 @@ impl fmt::Display for ExchangeError {
                 alpn(*is_alpn_suspect)
             ),
             ExchangeError::Response(error) => error.fmt(f),
-            ExchangeError::Unasked => f.write_str("it answered without having been asked"),
+            ExchangeError::Unsolicited => f.write_str("it answered without having been asked"),
             ExchangeError::Closed { is_alpn_suspect } => {
                 write!(f, "it closed the connection{}", alpn(*is_alpn_suspect))
             }

@@ -38,14 +38,14 @@ pub(super) type Ticket = u64;
 #[derive(Debug)]
 struct Flow {
     calls: BTreeMap<Ticket, CallId>,
-    /// The key of this origin in [`Queue::turns`]. The origin with the smallest key has the next
+    /// The key of this origin in [`Queue::order`]. The origin with the smallest key has the next
     /// turn.
-    turn: u64,
+    order_key: u64,
 }
 
 impl Flow {
     /// Returns the key of this flow in [`Queue::sizes`].
-    fn size(&self, origin: IpAddr) -> (usize, Ticket, IpAddr) {
+    fn size_key(&self, origin: IpAddr) -> (usize, Ticket, IpAddr) {
         let newest = self.calls.last_key_value().map(|(ticket, _)| *ticket);
         (self.calls.len(), newest.unwrap_or_default(), origin)
     }
@@ -70,18 +70,18 @@ pub(super) struct Newest {
     pub(super) count: usize,
 }
 
-/// The queue. No flow is empty. Each flow has one entry in `turns` and one entry in `sizes`.
+/// The queue. No flow is empty. Each flow has one entry in `order` and one entry in `sizes`.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Calls that lost their connection. They have already used a turn, and are never displaced.
     retried: VecDeque<CallId>,
     flows: BTreeMap<IpAddr, Flow>,
     /// The origins by their turns.
-    turns: BTreeMap<u64, IpAddr>,
+    order: BTreeMap<u64, IpAddr>,
     /// The origins in the order of the number of their calls. If two origins have the same number,
     /// the origin with the newer call is later.
     sizes: BTreeSet<(usize, Ticket, IpAddr)>,
-    last_turn: u64,
+    last_order_key: u64,
 }
 
 impl Queue {
@@ -93,48 +93,48 @@ impl Queue {
 
     /// Adds the call to the flow of `origin`. If `origin` has no flow, creates the flow, and
     /// `origin` gets a turn after all other origins.
-    pub(super) fn stand(&mut self, origin: IpAddr, ticket: Ticket, id: CallId) {
-        let (turns, last_turn) = (&mut self.turns, &mut self.last_turn);
+    pub(super) fn enqueue(&mut self, origin: IpAddr, ticket: Ticket, id: CallId) {
+        let (order, last_order_key) = (&mut self.order, &mut self.last_order_key);
         let flow = self.flows.entry(origin).or_insert_with(|| {
-            *last_turn += 1;
-            turns.insert(*last_turn, origin);
+            *last_order_key += 1;
+            order.insert(*last_order_key, origin);
             Flow {
                 calls: BTreeMap::new(),
-                turn: *last_turn,
+                order_key: *last_order_key,
             }
         });
-        self.sizes.remove(&flow.size(origin));
+        self.sizes.remove(&flow.size_key(origin));
         flow.calls.insert(ticket, id);
-        self.sizes.insert(flow.size(origin));
+        self.sizes.insert(flow.size_key(origin));
     }
 
     /// Removes the call from the flow of `origin`. Returns whether the flow contained the call.
-    pub(super) fn leave(&mut self, origin: IpAddr, ticket: Ticket) -> bool {
+    pub(super) fn remove(&mut self, origin: IpAddr, ticket: Ticket) -> bool {
         let Some(flow) = self.flows.get_mut(&origin) else {
             return false;
         };
-        let size = flow.size(origin);
+        let size_key = flow.size_key(origin);
         if flow.calls.remove(&ticket).is_none() {
             return false;
         }
-        self.sizes.remove(&size);
+        self.sizes.remove(&size_key);
         if flow.calls.is_empty() {
-            self.turns.remove(&flow.turn);
+            self.order.remove(&flow.order_key);
             self.flows.remove(&origin);
         } else {
-            self.sizes.insert(flow.size(origin));
+            self.sizes.insert(flow.size_key(origin));
         }
         true
     }
 
     /// Puts a call that lost its connection before all other calls.
-    pub(super) fn retry(&mut self, id: CallId) {
+    pub(super) fn push_retried(&mut self, id: CallId) {
         self.retried.push_front(id);
     }
 
     /// Removes a retried call. The scan is short: there are at most as many retried calls as
     /// connections.
-    pub(super) fn leave_retried(&mut self, id: CallId) {
+    pub(super) fn remove_retried(&mut self, id: CallId) {
         self.retried.retain(|&retried| retried != id);
     }
 
@@ -143,7 +143,7 @@ impl Queue {
         if let Some(&id) = self.retried.front() {
             return Some(First { id, origin: None });
         }
-        let (_, origin) = self.turns.first_key_value()?;
+        let (_, origin) = self.order.first_key_value()?;
         let (_, id) = self.flows.get(origin)?.calls.first_key_value()?;
         Some(First {
             id: *id,
@@ -153,14 +153,14 @@ impl Queue {
 
     /// Uses up the turn of `origin`. The next turn of `origin` comes after the turns of all other
     /// origins.
-    pub(super) fn use_turn(&mut self, origin: IpAddr) {
+    pub(super) fn move_to_back(&mut self, origin: IpAddr) {
         let Some(flow) = self.flows.get_mut(&origin) else {
             return;
         };
-        self.turns.remove(&flow.turn);
-        self.last_turn += 1;
-        flow.turn = self.last_turn;
-        self.turns.insert(flow.turn, origin);
+        self.order.remove(&flow.order_key);
+        self.last_order_key += 1;
+        flow.order_key = self.last_order_key;
+        self.order.insert(flow.order_key, origin);
     }
 
     /// Returns the number of calls that `origin` has in the queue.
@@ -169,7 +169,7 @@ impl Queue {
     }
 
     /// Returns the newest call of the origin that has the most calls in the queue.
-    pub(super) fn newest_of_most(&self) -> Option<Newest> {
+    pub(super) fn newest_of_longest_flow(&self) -> Option<Newest> {
         let &(count, ticket, origin) = self.sizes.last()?;
         let id = *self.flows.get(&origin)?.calls.get(&ticket)?;
         Some(Newest {
@@ -188,7 +188,7 @@ impl Queue {
 
     /// Returns each entry of a call in the queue: the call, and the origin of the flow. The origin
     /// is `None` for a retried call. For tests.
-    pub(super) fn places(&self) -> impl Iterator<Item = (CallId, Option<IpAddr>)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (CallId, Option<IpAddr>)> {
         let queued = self.flows.iter().flat_map(|(origin, flow)| {
             let ids = flow.calls.values();
             ids.map(|id| (*id, Some(*origin)))
@@ -201,19 +201,19 @@ impl Queue {
         for (origin, flow) in &self.flows {
             hold!(!flow.calls.is_empty(), "the flow of {origin} is empty");
             hold!(
-                self.turns.get(&flow.turn) == Some(origin),
+                self.order.get(&flow.order_key) == Some(origin),
                 "{origin} has no turn"
             );
             hold!(
-                self.sizes.contains(&flow.size(*origin)),
+                self.sizes.contains(&flow.size_key(*origin)),
                 "the number of calls of {origin} is not listed"
             );
         }
         let count = self.flows.len();
         hold!(
-            self.turns.len() == count && self.sizes.len() == count,
+            self.order.len() == count && self.sizes.len() == count,
             "{count} origins wait, with {} turns and {} sizes",
-            self.turns.len(),
+            self.order.len(),
             self.sizes.len()
         );
         Ok(())

@@ -22,17 +22,22 @@ pub struct Question {
 }
 
 impl Question {
-    /// Creates the question for the places within `radius` of `place`. `bound` is the maximum
+    /// Creates the question for the places within `radius` of `coordinates`. `bound` is the maximum
     /// number of places that the client wants.
     #[must_use]
-    pub fn new(api: PlacesApi, place: Coordinates<'_>, radius: Radius, bound: u8) -> Question {
+    pub fn new(
+        api: PlacesApi,
+        coordinates: Coordinates<'_>,
+        radius: Radius,
+        bound: u8,
+    ) -> Question {
         let max_results = match api {
             PlacesApi::Legacy => None,
             PlacesApi::New => Some(bound),
         };
         Question {
-            latitude: place.latitude(),
-            longitude: place.longitude(),
+            latitude: coordinates.latitude(),
+            longitude: coordinates.longitude(),
             radius,
             max_results,
         }
@@ -111,8 +116,8 @@ const HIDDEN: &str = "(key not shown)";
 #[must_use]
 pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
     let key = key.expose();
-    let mut shown = String::new();
-    let mut shown_to = 0;
+    let mut redacted = String::new();
+    let mut copied_to = 0;
     let mut at = 0;
     // A text without these characters can contain the key only unchanged.
     let is_plain = memchr::memchr3(b'%', b'\\', b'&', text.as_bytes()).is_none();
@@ -121,34 +126,34 @@ pub fn without_key<'a>(text: &'a str, key: &Secret) -> Cow<'a, str> {
             memchr::memmem::find(&text.as_bytes()[at..], key).map(|start| (at + start, key.len()))
         } else {
             (at..text.len())
-                .find_map(|start| Some((start, written(&text.as_bytes()[start..], key)?)))
+                .find_map(|start| Some((start, encoded_length(&text.as_bytes()[start..], key)?)))
         };
         let Some((start, length)) = found else {
             break;
         };
-        shown.push_str(text.get(shown_to..start).unwrap_or_default());
-        shown.push_str(HIDDEN);
-        shown_to = start + length;
-        at = shown_to;
+        redacted.push_str(text.get(copied_to..start).unwrap_or_default());
+        redacted.push_str(HIDDEN);
+        copied_to = start + length;
+        at = copied_to;
     }
-    if shown_to == 0 {
+    if copied_to == 0 {
         return Cow::Borrowed(text);
     }
-    shown.push_str(text.get(shown_to..).unwrap_or_default());
-    Cow::Owned(shown)
+    redacted.push_str(text.get(copied_to..).unwrap_or_default());
+    Cow::Owned(redacted)
 }
 
 /// If `text` begins with the key, in any spelling, returns the length of that spelling in bytes.
-fn written(text: &[u8], key: &[u8]) -> Option<usize> {
+fn encoded_length(text: &[u8], key: &[u8]) -> Option<usize> {
     let mut length = 0;
     for &byte in key {
-        length += byte_written(text.get(length..)?, byte)?;
+        length += encoded_byte_length(text.get(length..)?, byte)?;
     }
     (length > 0).then_some(length)
 }
 
 /// If `text` begins with `byte`, in any spelling, returns the length of that spelling in bytes.
-fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
+fn encoded_byte_length(text: &[u8], byte: u8) -> Option<usize> {
     let hex = |digits: &[u8]| unhex(digits).is_some_and(|[found]: [u8; 1]| found == byte);
     // The longer spelling is tried first: `%25` alone is an encoded `%`, but it also begins a byte
     // that was encoded twice (`%25XX`).
@@ -167,16 +172,16 @@ fn byte_written(text: &[u8], byte: u8) -> Option<usize> {
             (found == Ok(byte)).then_some(2 + end + 1)
         }
         [b'&', ..] => {
-            let named = [
+            let entities = [
                 (b'&', &b"&amp;"[..]),
                 (b'<', b"&lt;"),
                 (b'>', b"&gt;"),
                 (b'"', b"&quot;"),
                 (b'\'', b"&apos;"),
             ];
-            let name = named
+            let name = entities
                 .iter()
-                .find(|(named, name)| *named == byte && text.starts_with(name));
+                .find(|(entities, name)| *entities == byte && text.starts_with(name));
             match name {
                 Some((_, name)) => Some(name.len()),
                 None => (byte == b'&').then_some(1),
@@ -217,8 +222,8 @@ pub(crate) mod tests {
     fn request(api: PlacesApi, port: u16) -> String {
         let mut settings = settings(api);
         settings.origin.port = port;
-        let place = Coordinates::parse(b"+034.068930-118.445127").unwrap();
-        let question = Question::new(api, place, Radius::parse(b"2.5").unwrap(), 7);
+        let coordinates = Coordinates::parse(b"+034.068930-118.445127").unwrap();
+        let question = Question::new(api, coordinates, Radius::parse(b"2.5").unwrap(), 7);
         String::from_utf8(question.request(&settings, settings.key.as_ref().unwrap())).unwrap()
     }
 
@@ -260,15 +265,15 @@ pub(crate) mod tests {
             "a&amp;key/1%=x",
             "a&#38;key&#x2F;1%=x",
         ] {
-            for (before, behind) in [
+            for (before, after) in [
                 ("", ""),
                 ("?key=", "&y"),
                 ("%", "%"),
                 ("ä\\", "ü"),
                 ("a", ""),
             ] {
-                let text = format!("{before}{written}{behind}{written}.");
-                let hidden = format!("{before}{HIDDEN}{behind}{HIDDEN}.");
+                let text = format!("{before}{written}{after}{written}.");
+                let hidden = format!("{before}{HIDDEN}{after}{HIDDEN}.");
                 assert_eq!(without_key(&text, &key), hidden, "{text}");
             }
         }

@@ -64,9 +64,9 @@ impl fmt::Display for ResponseError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
-    Sized { left: usize },
+    Sized { remaining: usize },
     ChunkSize,
-    ChunkData { left: usize },
+    ChunkData { remaining: usize },
     ChunkEnd,
     Trailers { bytes: usize },
     UntilClose,
@@ -153,26 +153,26 @@ impl Response {
         while !data.is_empty() {
             data = match self.state {
                 State::Head => self.head(data)?,
-                State::Sized { left } => {
-                    let left_then = |left| {
-                        if left == 0 {
+                State::Sized { remaining } => {
+                    let next_state = |remaining| {
+                        if remaining == 0 {
                             State::Done
                         } else {
-                            State::Sized { left }
+                            State::Sized { remaining }
                         }
                     };
-                    self.take_body(data, left, left_then)?
+                    self.take_body(data, remaining, next_state)?
                 }
                 State::ChunkSize => self.chunk_size(data)?,
-                State::ChunkData { left } => {
-                    let left_then = |left| {
-                        if left == 0 {
+                State::ChunkData { remaining } => {
+                    let next_state = |remaining| {
+                        if remaining == 0 {
                             State::ChunkEnd
                         } else {
-                            State::ChunkData { left }
+                            State::ChunkData { remaining }
                         }
                     };
-                    self.take_body(data, left, left_then)?
+                    self.take_body(data, remaining, next_state)?
                 }
                 State::ChunkEnd => match self.line(data, 2)? {
                     (Some(line), rest) if line.is_empty() => {
@@ -216,33 +216,33 @@ impl Response {
         }
     }
 
-    /// Appends at most `left` bytes of `data` to the body. The next state is `then(n)`. Here, `n`
-    /// is `left` minus the number of appended bytes. Returns the rest of `data`.
+    /// Appends at most `remaining` bytes of `data` to the body. The next state is `next_state(n)`.
+    /// Here, `n` is `remaining` minus the number of appended bytes. Returns the rest of `data`.
     fn take_body<'a>(
         &mut self,
         data: &'a [u8],
-        left: usize,
-        then: impl FnOnce(usize) -> State,
+        remaining: usize,
+        next_state: impl FnOnce(usize) -> State,
     ) -> Result<&'a [u8], ResponseError> {
-        let (taken, rest) = data.split_at(data.len().min(left));
-        if self.body.len() + taken.len() > self.max_body {
+        let (appended, rest) = data.split_at(data.len().min(remaining));
+        if self.body.len() + appended.len() > self.max_body {
             return Err(ResponseError::BodyTooLarge);
         }
-        self.body.extend_from_slice(taken);
-        self.state = then(left - taken.len());
+        self.body.extend_from_slice(appended);
+        self.state = next_state(remaining - appended.len());
         Ok(rest)
     }
 
     /// Collects bytes until the blank line, then parses the head. Returns the rest of `data`.
     fn head<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], ResponseError> {
         let before = self.pending.len();
-        let room = self.max_head.saturating_sub(before).min(data.len());
-        self.pending.extend_from_slice(&data[..room]);
+        let space = self.max_head.saturating_sub(before).min(data.len());
+        self.pending.extend_from_slice(&data[..space]);
         // The blank line can begin in bytes that were received before. httparse accepts LF alone as
         // a line end, so `head_end` accepts it too.
         let searched_from = before.saturating_sub(3);
         let Some(end) = head_end(&self.pending, searched_from) else {
-            return if room < data.len() {
+            return if space < data.len() {
                 Err(ResponseError::HeadTooLarge)
             } else {
                 Ok(&[])
@@ -293,8 +293,10 @@ impl Response {
             }
             (true, None) => State::ChunkSize,
             (false, Some(0)) => State::Done,
-            (false, Some(left)) if left > self.max_body => return Err(ResponseError::BodyTooLarge),
-            (false, Some(left)) => State::Sized { left },
+            (false, Some(remaining)) if remaining > self.max_body => {
+                return Err(ResponseError::BodyTooLarge);
+            }
+            (false, Some(remaining)) => State::Sized { remaining },
             (false, None) => {
                 self.keep_alive = false;
                 State::UntilClose
@@ -311,11 +313,11 @@ impl Response {
         max: usize,
     ) -> Result<(Option<Vec<u8>>, &'a [u8]), ResponseError> {
         let end = memchr::memchr(b'\n', data);
-        let taken = end.map_or(data.len(), |lf| lf + 1);
-        if self.pending.len() + taken > max {
+        let appended = end.map_or(data.len(), |lf| lf + 1);
+        if self.pending.len() + appended > max {
             return Err(ResponseError::BadChunk);
         }
-        self.pending.extend_from_slice(&data[..taken]);
+        self.pending.extend_from_slice(&data[..appended]);
         if end.is_none() {
             return Ok((None, &[]));
         }
@@ -324,7 +326,7 @@ impl Response {
             return Err(ResponseError::BadChunk);
         }
         line.truncate(line.len() - 2);
-        Ok((Some(line), &data[taken..]))
+        Ok((Some(line), &data[appended..]))
     }
 
     fn chunk_size<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], ResponseError> {
@@ -348,7 +350,7 @@ impl Response {
             None => return Err(ResponseError::BodyTooLarge),
             Some(size) if size > self.max_body => return Err(ResponseError::BodyTooLarge),
             Some(0) => State::Trailers { bytes: 0 },
-            Some(left) => State::ChunkData { left },
+            Some(remaining) => State::ChunkData { remaining },
         };
         Ok(rest)
     }

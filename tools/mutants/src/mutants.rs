@@ -1264,7 +1264,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an origin keeps its turn at Places as long as it has calls",
         file: "src/core/places/queue.rs",
-        from: "flow.turn = self.last_turn;",
+        from: "flow.order_key = self.last_order_key;",
         to: "",
         caught_by: unit("the_call_queue_is_round_robin_and_fifo_per_origin"),
         missed: None,
@@ -1280,7 +1280,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a shared call is displaced because of one of its origins",
         file: "src/core/places/call.rs",
-        from: "if call.places_in_queue == 0\n                && let Some(call) = self.remove(id)",
+        from: "if call.queue_entries == 0\n                && let Some(call) = self.remove(id)",
         to: "if true\n                && let Some(call) = self.remove(id)",
         caught_by: unit("a_shared_call_is_displaced_only_for_all_its_origins"),
         missed: None,
@@ -1320,8 +1320,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a question over a new connection is not counted",
         file: "src/core/node/questions.rs",
-        from: "if let Some(payer) = self.calls.get(call).and_then(Call::payer) {",
-        to: "if let Some(payer) = self.calls.get(call).and_then(Call::payer).filter(|_| false) {",
+        from: "if let Some(payer) = self.calls.get(call).and_then(Call::charged_origin) {",
+        to: "if let Some(payer) = self.calls.get(call).and_then(Call::charged_origin).filter(|_| false) {",
         caught_by: behaviour("a_retried_call_counts_twice_in_the_daily_quota"),
         missed: None,
     },
