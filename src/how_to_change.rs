@@ -121,7 +121,7 @@
 //! the number of its connections.
 //!
 //! An option for the address takes three more files: `src/cli.rs` (the flag and its variable),
-//! `src/config/mod.rs` (`Overrides`), and `src/config/server.rs` (`listens_at`). A connection that
-//! this server dials needs no port. Such a connection begins with a
+//! `src/config/mod.rs` (`Overrides`), and `src/config/server.rs` (`listen_addresses`). A connection
+//! that this server dials needs no port. Such a connection begins with a
 //! [`Request::Connect`](crate::core::node::Request), as in `src/core/node/neighbours.rs`. The
 //! function `tls_of_dialled` chooses its TLS (`src/core/node/connection.rs`).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use log::{error, info, warn};
 
 use herd_mio::cli::{Cli, one_line};
-use herd_mio::config::secrets::{notes_on, secrets_anew_in};
+use herd_mio::config::secrets::{reread_secrets, secret_notes};
 use herd_mio::config::{Config, SecretSource, TlsFiles, WorstCase};
 use herd_mio::core::base::limits::{LimitValue, Limits};
 use herd_mio::core::base::settings::Settings;
@@ -198,8 +198,8 @@ fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
     let file = secret_source.file().map(Path::to_path_buf);
     let secrets = file.map(|file| {
         let read = move || {
-            let secrets = secrets_anew_in(&file).map_err(|error| error.to_string())?;
-            let notes = notes_on(&secrets, &secret_source);
+            let secrets = reread_secrets(&file).map_err(|error| error.to_string())?;
+            let notes = secret_notes(&secrets, &secret_source);
             Ok((secrets, notes))
         };
         Arc::new(read) as _

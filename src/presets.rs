@@ -17,7 +17,7 @@ pub const CLIENT_PORT: u16 = 10_000;
 /// The port for neighbours of the first server. Each following server has the next higher port.
 pub const PEER_PORT: u16 = 11_000;
 /// The year of the preset that [`by_server`] searches first, if the command line gives no year.
-pub const DEFAULT: &str = "2021";
+pub const DEFAULT_YEAR: &str = "2021";
 
 /// All presets, oldest first.
 pub const PRESETS: [Preset; 6] = [
@@ -100,8 +100,8 @@ pub fn by_year(year: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.year == year)
 }
 
-/// Returns the preset for a server's name: the preset [`DEFAULT`] if it has the server, else the
-/// newest preset that has the server.
+/// Returns the preset for a server's name: the preset [`DEFAULT_YEAR`] if it has the server, else
+/// the newest preset that has the server.
 ///
 /// ```
 /// use herd_mio::presets;
@@ -112,7 +112,7 @@ pub fn by_year(year: &str) -> Option<&'static Preset> {
 /// ```
 #[must_use]
 pub fn by_server(name: &str) -> Option<&'static Preset> {
-    let default = by_year(DEFAULT).into_iter();
+    let default = by_year(DEFAULT_YEAR).into_iter();
     default
         .chain(PRESETS.iter().rev())
         .find(|preset| preset.servers.contains(&name))
@@ -120,7 +120,7 @@ pub fn by_server(name: &str) -> Option<&'static Preset> {
 
 /// Returns all presets in one line, for an error about an unknown preset.
 #[must_use]
-pub fn listing() -> String {
+pub fn list() -> String {
     let herds = PRESETS
         .iter()
         .map(|preset| format!("{} ({})", preset.year, preset.servers.join(" ")));

@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 
 use super::ConfigError;
-use super::redact::{of_url, redact};
+use super::redact::{redact, redact_url};
 use crate::core::base::settings::HostPort;
 
-/// Parses `host:port` or `[v6]:port`. `place` says where the text was written, for the error
+/// Parses `host:port` or `[v6]:port`. `setting` says where the text was written, for the error
 /// message.
 ///
 /// # Errors
 /// The text has another form.
-pub fn address(text: &str, place: &str) -> Result<HostPort, ConfigError> {
+pub fn address(text: &str, setting: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
-            "{place} is {:?}; it must be host:port, such as 127.0.0.1:10000 or [::1]:10000",
+            "{setting} is {:?}; it must be host:port, such as 127.0.0.1:10000 or [::1]:10000",
             redact(text)
         ))
     };
@@ -50,7 +50,7 @@ pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
             "the Places URL {:?} (--places-url, HERD_PLACES_URL) must be https://host or https://host:port, without a path",
-            of_url(url)
+            redact_url(url)
         ))
     };
     let rest = url.strip_prefix("https://").ok_or_else(error)?;

@@ -48,11 +48,11 @@ impl Config {
             PlacesApi::Legacy => "legacy",
             PlacesApi::New => "new",
         };
-        let two = match secrets.count() {
+        let pair_note = match secrets.count() {
             1 => "",
             _ => ": two, the first is proven, both are taken",
         };
-        let _ = writeln!(text, "secret      {}{two}", self.secret_source);
+        let _ = writeln!(text, "secret      {}{pair_note}", self.secret_source);
         let _ = writeln!(text, "for clients {for_clients}");
         let _ = match proxies.is_empty() {
             true => writeln!(text, "proxies     none: a PROXY header is not believed"),
@@ -66,7 +66,7 @@ impl Config {
         if places.api == PlacesApi::New {
             let _ = writeln!(text, "field mask  {}", places.field_mask);
         }
-        let _ = writeln!(text, "questions   {}", of_quota(&places.quota));
+        let _ = writeln!(text, "questions   {}", quota_text(&places.quota));
         let _ = writeln!(text, "places key  {}", self.key_source);
         let _ = writeln!(text, "places CA   {}", self.ca_source);
         let _ = match &self.journal {
@@ -113,20 +113,20 @@ impl Config {
 }
 
 /// Returns how many questions Google Places may be asked, in words.
-fn of_quota(quota: &PlacesQuota) -> String {
-    let most = |key: &str, most: u64, period: &str| match most {
+fn quota_text(quota: &PlacesQuota) -> String {
+    let max = |key: &str, max: u64, period: &str| match max {
         0 => format!("any number {period} (places.{key})"),
-        _ => format!("at most {most} {period} (places.{key})"),
+        _ => format!("at most {max} {period} (places.{key})"),
     };
-    let second = most("max_per_second", quota.per_second, "a second");
-    let day = most("max_per_day", quota.per_day, "in 24 hours");
+    let second = max("max_per_second", quota.per_second, "a second");
+    let day = max("max_per_day", quota.per_day, "in 24 hours");
     if quota.per_day == 0 {
         return format!("{second}, {day}");
     }
     let share = match quota.per_day_per_address {
         Some(0) => "as many for one address".to_owned(),
-        Some(most) => {
-            format!("at most {most} for one address after half (places.max_per_day_per_address)")
+        Some(max) => {
+            format!("at most {max} for one address after half (places.max_per_day_per_address)")
         }
         None => format!(
             "at most {} for one address after half, loopback excepted (places.max_per_day_per_address)",

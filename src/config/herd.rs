@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
-use super::redact::of_parser;
+use super::redact::redact_parser_message;
 use super::tls::{FileClients, FilePeers, TlsFiles};
-use super::{ConfigError, address, wrong};
+use super::{ConfigError, address, invalid};
 use crate::core::base::limits::Limits;
 use crate::core::base::settings::HostPort;
 use crate::core::link::OPERATOR;
@@ -126,23 +126,28 @@ impl HerdConfig {
             Source::Preset(year) => match presets::by_year(year) {
                 Some(preset) => HerdConfig::from_preset(preset),
                 None => {
-                    return wrong(format!(
+                    return invalid(format!(
                         "there is no preset {year:?}; there are: {}",
-                        presets::listing()
+                        presets::list()
                     ));
                 }
             },
             Source::Name => {
-                match name.map_or_else(|| presets::by_year(presets::DEFAULT), presets::by_server) {
+                match name.map_or_else(
+                    || presets::by_year(presets::DEFAULT_YEAR),
+                    presets::by_server,
+                ) {
                     Some(preset) => HerdConfig::from_preset(preset),
                     None => {
                         let name = name.unwrap_or_default();
                         let all = presets::PRESETS.iter().flat_map(|preset| preset.servers);
-                        let guess = meant(name, all)
-                            .map_or(String::new(), |guess| format!(" did you mean {guess}?"));
-                        return wrong(format!(
-                            "no preset has a server {name:?};{guess} there are: {}; or describe your own herd with --config",
-                            presets::listing()
+                        let suggestion = closest_match(name, all)
+                            .map_or(String::new(), |suggestion| {
+                                format!(" did you mean {suggestion}?")
+                            });
+                        return invalid(format!(
+                            "no preset has a server {name:?};{suggestion} there are: {}; or describe your own herd with --config",
+                            presets::list()
                         ));
                     }
                 }
@@ -155,7 +160,7 @@ impl HerdConfig {
                     .iter()
                     .map(|member| member.name.as_str())
                     .collect();
-                wrong(format!(
+                invalid(format!(
                     "{} has no server {name:?}; it has: {}",
                     herd.title,
                     names.join(" ")
@@ -170,10 +175,10 @@ impl HerdConfig {
             host: "127.0.0.1".into(),
             port,
         };
-        let members = (0..).zip(preset.servers).map(|(place, name)| Member {
+        let members = (0..).zip(preset.servers).map(|(index, name)| Member {
             name: name.into(),
-            clients: at(presets::CLIENT_PORT + place),
-            peers: Some(at(presets::PEER_PORT + place)),
+            clients: at(presets::CLIENT_PORT + index),
+            peers: Some(at(presets::PEER_PORT + index)),
         });
         HerdConfig {
             title: format!("preset {}", preset.year),
@@ -197,7 +202,7 @@ impl HerdConfig {
         })?;
         let mut file: File = toml::from_str(&text).map_err(|error| {
             let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
-            let what = of_parser(&with_guess(error.message()))
+            let what = redact_parser_message(&with_suggestion(error.message()))
                 .replace("expected u64", "expected a whole number");
             ConfigError(format!("{title}:{line}:{column}: {what}"))
         })?;
@@ -246,9 +251,9 @@ impl HerdConfig {
             // Two servers may not have the same address. Wildcard addresses and port 0 are
             // exceptions: each host has its own wildcard address, and the system chooses a free
             // port for port 0.
-            let is_one_place =
+            let is_fixed_address =
                 |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
-            for address in member.addresses().filter(is_one_place) {
+            for address in member.addresses().filter(is_fixed_address) {
                 if !addresses.insert(address) {
                     return Err(format!(
                         "the address {address} is used twice, the second time by {name}"
@@ -349,12 +354,12 @@ impl HerdConfig {
 
 impl Member {
     fn from_file(entry: &FileServer) -> Result<Member, String> {
-        let place = |key: &str| format!("servers.{key} of {:?}", entry.name);
-        let clients = address(&entry.clients, &place("clients")).map_err(|error| error.0)?;
+        let setting = |key: &str| format!("servers.{key} of {:?}", entry.name);
+        let clients = address(&entry.clients, &setting("clients")).map_err(|error| error.0)?;
         let peers = entry
             .peers
             .as_deref()
-            .map(|peers| address(peers, &place("peers")))
+            .map(|peers| address(peers, &setting("peers")))
             .transpose()
             .map_err(|error| error.0)?;
         Ok(Member {
@@ -373,28 +378,29 @@ impl Member {
 
 /// Adds the most similar valid key to the parser's message about an unknown key. There are many
 /// keys, above all limits, so a spelling mistake is likely.
-fn with_guess(message: &str) -> String {
-    let guess = || {
+fn with_suggestion(message: &str) -> String {
+    let suggestion = || {
         let rest = message.strip_prefix("unknown field `")?;
         let (key, rest) = rest.split_once("`, expected ")?;
         let keys = rest.split('`').skip(1).step_by(2);
-        Some((key, meant(key, keys)?, rest))
+        Some((key, closest_match(key, keys)?, rest))
     };
-    match guess() {
-        Some((key, guess, rest)) => {
-            format!("unknown field `{key}`; did you mean `{guess}`? (expected {rest})")
+    match suggestion() {
+        Some((key, suggestion, rest)) => {
+            format!("unknown field `{key}`; did you mean `{suggestion}`? (expected {rest})")
         }
         None => message.to_owned(),
     }
 }
 
 /// Returns the name in `names` that is most similar to `name`, if it is similar enough.
-fn meant<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likeness = |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
-    let likely = names
-        .map(|other| (likeness(other), other))
-        .filter(|(likeness, _)| *likeness > 0.8);
-    likely
+fn closest_match<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let similarity =
+        |other: &str| strsim::jaro_winkler(&name.to_lowercase(), &other.to_lowercase());
+    let similar = names
+        .map(|other| (similarity(other), other))
+        .filter(|(similarity, _)| *similarity > 0.8);
+    similar
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, other)| other)
 }

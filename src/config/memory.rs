@@ -14,7 +14,7 @@ struct Part {
     name: &'static str,
     bytes: u64,
     /// How the number comes about.
-    how: String,
+    explanation: String,
     /// The names of the limits that an operator can lower to make this part smaller.
     limits: &'static str,
 }
@@ -36,25 +36,28 @@ impl WorstCase {
             Part {
                 name: "table",
                 bytes: Records::max_memory_bytes(limits),
-                how: "max_record_bytes, and what is kept beside each of max_records".into(),
+                explanation: "max_record_bytes, and what is kept beside each of max_records".into(),
                 limits: "limits.max_record_bytes and limits.max_records",
             },
             Part {
                 name: "buffers",
                 bytes: budget.bytes,
-                how: budget.to_string(),
+                explanation: budget.to_string(),
                 limits: "limits.buffer_bytes",
             },
             Part {
                 name: "log",
                 bytes: limits.log_buffer_bytes.saturating_mul(2),
-                how: "log_buffer_bytes, twice: what waits, and what is being written".into(),
+                explanation: "log_buffer_bytes, twice: what waits, and what is being written"
+                    .into(),
                 limits: "limits.log_buffer_bytes",
             },
             Part {
                 name: "connections",
                 bytes: connections.saturating_mul(connection_bytes),
-                how: format!("{connection_bytes} bytes for each of {connections}, without buffers"),
+                explanation: format!(
+                    "{connection_bytes} bytes for each of {connections}, without buffers"
+                ),
                 limits: "limits.max_clients",
             },
         ];
@@ -62,7 +65,7 @@ impl WorstCase {
             parts.push(Part {
                 name: "journal",
                 bytes: limits.journal_ahead_bytes.saturating_mul(4),
-                how: "journal_ahead_bytes, four times: two files, what waits, and what is being written".into(),
+                explanation: "journal_ahead_bytes, four times: two files, what waits, and what is being written".into(),
                 limits: "limits.journal_ahead_bytes",
             });
         }
@@ -105,10 +108,13 @@ impl fmt::Display for WorstCase {
             None => writeln!(f, "; it is unknown how much the process may have")?,
         }
         for Part {
-            name, bytes, how, ..
+            name,
+            bytes,
+            explanation,
+            ..
         } in &self.parts
         {
-            writeln!(f, "  {name:<24}{bytes:>12}  {how}")?;
+            writeln!(f, "  {name:<24}{bytes:>12}  {explanation}")?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub use address::address;
 pub use herd::{HerdConfig, Member, Source};
 pub use memory::WorstCase;
 pub use secrets::SecretSource;
-pub use tls::{TlsFiles, for_a_client};
+pub use tls::{TlsFiles, client_tls_config};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-fn wrong<T>(what: impl Into<String>) -> Result<T, ConfigError> {
+fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(what.into()))
 }
 

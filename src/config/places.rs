@@ -6,21 +6,22 @@ use std::path::PathBuf;
 use super::address::origin;
 use super::redact::redact;
 use super::secrets::read_secret;
-use super::{ConfigError, HerdConfig, Overrides, tls, wrong};
+use super::{ConfigError, HerdConfig, Overrides, invalid, tls};
 use crate::core::base::settings::{HostPort, PlacesApi, PlacesQuota, PlacesSettings};
 
 /// The fields that are requested from the New API by default.
-const FIELD_MASK: &str = "places.displayName,places.formattedAddress,places.location,places.types";
+const DEFAULT_FIELD_MASK: &str =
+    "places.displayName,places.formattedAddress,places.location,places.types";
 
 /// The number of questions that Google may be asked in a second by default. A busy server asks
 /// less, and a flood of clients cannot make it ask more.
-const PER_SECOND: u64 = 100;
+const DEFAULT_PER_SECOND: u64 = 100;
 
 /// The greatest number of questions in a second that can be configured.
-const MOST_PER_SECOND: u64 = 1_000_000;
+const MAX_PER_SECOND: u64 = 1_000_000;
 
 /// The greatest number of questions in 24 hours that can be configured.
-const MOST_PER_DAY: u64 = 1_000_000_000;
+const MAX_PER_DAY: u64 = 1_000_000_000;
 
 impl HerdConfig {
     /// Returns the settings for Places, where the key was found, and where the authorities were
@@ -36,7 +37,7 @@ impl HerdConfig {
             (None, Some(word)) if word.eq_ignore_ascii_case("legacy") => PlacesApi::Legacy,
             (None, Some(word)) if word.eq_ignore_ascii_case("new") => PlacesApi::New,
             (None, Some(other)) => {
-                return wrong(format!(
+                return invalid(format!(
                     "{}: places.api is {:?}; it may be \"legacy\" or \"new\"",
                     self.title,
                     redact(other)
@@ -68,7 +69,7 @@ impl HerdConfig {
         if key.as_ref().is_some_and(|key| {
             key.expose().is_empty() || !key.expose().iter().all(u8::is_ascii_graphic)
         }) {
-            return wrong(format!(
+            return invalid(format!(
                 "the Places key from {key_source} is empty or has characters that no key has (spaces, controls, non-ASCII)"
             ));
         }
@@ -76,9 +77,9 @@ impl HerdConfig {
             .places_field_mask
             .clone()
             .or(file.field_mask.clone())
-            .unwrap_or_else(|| FIELD_MASK.into());
+            .unwrap_or_else(|| DEFAULT_FIELD_MASK.into());
         if field_mask.is_empty() || !field_mask.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return wrong(format!(
+            return invalid(format!(
                 "the field mask {:?} (--places-field-mask, HERD_PLACES_FIELD_MASK) must be names joined by commas, without spaces",
                 redact(&field_mask)
             ));
@@ -90,11 +91,11 @@ impl HerdConfig {
             .or(file.ca_file.as_ref().map(|path| self.path(path)));
         let (roots, ca_source) = match ca_file {
             Some(path) => (
-                tls::roots_of(&path, "--places-ca or HERD_PLACES_CA")?,
+                tls::read_roots(&path, "--places-ca or HERD_PLACES_CA")?,
                 path.display().to_string(),
             ),
             None => (
-                tls::of_browsers(),
+                tls::browser_roots(),
                 "the Mozilla list that is built in".into(),
             ),
         };
@@ -105,7 +106,7 @@ impl HerdConfig {
                 key,
                 field_mask,
                 quota,
-                tls: tls::trusting(roots, &[b"http/1.1"])?,
+                tls: tls::client_config(roots, &[b"http/1.1"])?,
             },
             key_source,
             ca_source,
@@ -116,24 +117,24 @@ impl HerdConfig {
     /// is bounded only for Google: another server is a stand-in, which sends no bill.
     fn quota(&self, origin: &HostPort) -> Result<PlacesQuota, ConfigError> {
         let file = &self.file.places;
-        for (key, value, most) in [
-            ("max_per_second", file.max_per_second, MOST_PER_SECOND),
-            ("max_per_day", file.max_per_day, MOST_PER_DAY),
+        for (key, value, max) in [
+            ("max_per_second", file.max_per_second, MAX_PER_SECOND),
+            ("max_per_day", file.max_per_day, MAX_PER_DAY),
             (
                 "max_per_day_per_address",
                 file.max_per_day_per_address,
-                MOST_PER_DAY,
+                MAX_PER_DAY,
             ),
         ] {
-            if let Some(value) = value.filter(|value| *value > most) {
-                return wrong(format!(
-                    "{}: places.{key} is {value}, must be 0 to {most}",
+            if let Some(value) = value.filter(|value| *value > max) {
+                return invalid(format!(
+                    "{}: places.{key} is {value}, must be 0 to {max}",
                     self.title
                 ));
             }
         }
         let is_google = origin.host.ends_with(".googleapis.com");
-        let default = if is_google { PER_SECOND } else { 0 };
+        let default = if is_google { DEFAULT_PER_SECOND } else { 0 };
         Ok(PlacesQuota {
             per_second: file.max_per_second.unwrap_or(default),
             per_day: file.max_per_day.unwrap_or(0),

@@ -5,7 +5,7 @@
 //! late: the server would read each PROXY header as an invalid command, and count all clients under
 //! the proxy's address.
 
-use super::{ConfigError, HerdConfig, Overrides, wrong};
+use super::{ConfigError, HerdConfig, Overrides, invalid};
 use crate::config::redact::redact;
 use crate::core::base::network::{Network, Networks};
 
@@ -17,38 +17,38 @@ impl HerdConfig {
     /// An address is invalid. Or `proxy_protocol` is true and `proxies` is empty. Or `proxies` is
     /// not empty and `proxy_protocol` is not set.
     pub(super) fn proxies(&self, overrides: &Overrides) -> Result<Networks, ConfigError> {
-        let (texts, place): (Vec<&str>, _) = match (&overrides.proxies, &self.file.clients.proxies)
-        {
-            (Some(text), _) => (
-                text.split(',').map(str::trim).collect(),
-                "the proxies (--proxies, HERD_PROXIES)".to_owned(),
-            ),
-            (None, Some(list)) => (
-                list.iter().map(String::as_str).collect(),
-                format!("{}: clients.proxies", self.title),
-            ),
-            (None, None) => (Vec::new(), String::new()),
-        };
+        let (texts, setting): (Vec<&str>, _) =
+            match (&overrides.proxies, &self.file.clients.proxies) {
+                (Some(text), _) => (
+                    text.split(',').map(str::trim).collect(),
+                    "the proxies (--proxies, HERD_PROXIES)".to_owned(),
+                ),
+                (None, Some(list)) => (
+                    list.iter().map(String::as_str).collect(),
+                    format!("{}: clients.proxies", self.title),
+                ),
+                (None, None) => (Vec::new(), String::new()),
+            };
         let mut proxies = Networks::default();
         for text in texts {
             match text.parse::<Network>() {
                 Ok(network) => proxies.0.push(network),
                 Err(error) => {
-                    return wrong(format!("{place}: {:?}: {error}", redact(text)));
+                    return invalid(format!("{setting}: {:?}: {error}", redact(text)));
                 }
             }
         }
-        let switch = overrides
+        let is_enabled = overrides
             .proxy_protocol
             .or(self.file.clients.proxy_protocol);
-        match switch {
-            Some(true) if proxies.is_empty() => wrong(
+        match is_enabled {
+            Some(true) if proxies.is_empty() => invalid(
                 "clients.proxy_protocol is on, and clients.proxies is empty; list the addresses or networks of the proxies there (--proxies, HERD_PROXIES)",
             ),
             Some(true) => Ok(proxies),
             Some(false) => Ok(Networks::default()),
             None if proxies.is_empty() => Ok(proxies),
-            None => wrong(
+            None => invalid(
                 "clients.proxies lists proxies, and clients.proxy_protocol is not set; set it to true to take the client's address from their PROXY header, or to false (--proxy-protocol, HERD_PROXY_PROTOCOL)",
             ),
         }

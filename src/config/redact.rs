@@ -8,18 +8,18 @@ use std::borrow::Cow;
 
 /// The least length of a word that might be a secret. Google's keys have 39 characters, and
 /// `openssl rand -hex 32` makes 64.
-const SECRET_BYTES: usize = 20;
+const MIN_SECRET_BYTES: usize = 20;
 /// The text that replaces a possible secret.
-const UNSAID: &str = "(not shown: it might be a secret)";
+const REDACTED: &str = "(not shown: it might be a secret)";
 
 /// Whether a word looks like a secret: it is long, and has letters and digits.
-fn might_be_secret(word: &str) -> bool {
-    word.len() >= SECRET_BYTES
+fn looks_like_secret(word: &str) -> bool {
+    word.len() >= MIN_SECRET_BYTES
         && word.bytes().any(|byte| byte.is_ascii_digit())
         && word.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
-fn may_be_in_secret(c: char) -> bool {
+fn is_secret_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+/=_-".contains(c)
 }
 
@@ -36,33 +36,33 @@ fn may_be_in_secret(c: char) -> bool {
 /// ```
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
-    let is_word = |word: &&str| might_be_secret(word);
-    if text.split(|c| !may_be_in_secret(c)).find(is_word).is_none() {
+    let is_word = |word: &&str| looks_like_secret(word);
+    if text.split(|c| !is_secret_char(c)).find(is_word).is_none() {
         return Cow::Borrowed(text);
     }
-    let mut said = String::with_capacity(text.len());
+    let mut redacted = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
-        let word = rest.find(|c| !may_be_in_secret(c)).unwrap_or(rest.len());
-        said.push_str(if might_be_secret(&rest[..word]) {
-            UNSAID
+        let word = rest.find(|c| !is_secret_char(c)).unwrap_or(rest.len());
+        redacted.push_str(if looks_like_secret(&rest[..word]) {
+            REDACTED
         } else {
             &rest[..word]
         });
         let next = rest[word..]
-            .find(may_be_in_secret)
+            .find(is_secret_char)
             .map_or(rest.len(), |at| word + at);
-        said.push_str(&rest[word..next]);
+        redacted.push_str(&rest[word..next]);
         rest = &rest[next..];
     }
-    Cow::Owned(said)
+    Cow::Owned(redacted)
 }
 
 /// Returns the TOML parser's message about a file, in one line. If the file has a string where
 /// another type is expected, the message does not quote the string. Even a short string could be a
 /// secret.
 #[must_use]
-pub fn of_parser(message: &str) -> String {
+pub fn redact_parser_message(message: &str) -> String {
     let message = message.replace('\n', " ");
     let without_value = ["invalid type: string \"", "invalid value: string \""]
         .into_iter()
@@ -77,7 +77,7 @@ pub fn of_parser(message: &str) -> String {
 /// Returns a URL up to the end of its path, without user name and password. The query or the
 /// fragment after the path may contain a key.
 #[must_use]
-pub fn of_url(url: &str) -> String {
+pub fn redact_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());
     let (shown, rest) = url.split_at(end);
     let shown = match shown.rsplit_once('@') {
@@ -101,9 +101,9 @@ mod tests {
         ] {
             for around in ["{}", "a {} b", "'{}'", "x: \"{}\", expected y", "<{}>{}"] {
                 let text = around.replace("{}", secret);
-                let said = redact(&text);
-                assert!(!said.contains(&secret[8..16]), "{said}");
-                assert!(said.contains(UNSAID), "{said}");
+                let redacted = redact(&text);
+                assert!(!redacted.contains(&secret[8..16]), "{redacted}");
+                assert!(redacted.contains(REDACTED), "{redacted}");
             }
         }
         for harmless in [
@@ -120,11 +120,13 @@ mod tests {
     #[test]
     fn a_string_in_place_of_a_table_is_redacted() {
         assert_eq!(
-            of_parser("invalid type: string \"correct horse\", expected \", expected struct X"),
+            redact_parser_message(
+                "invalid type: string \"correct horse\", expected \", expected struct X"
+            ),
             "invalid type: string, expected struct X"
         );
         assert_eq!(
-            of_parser("unknown field `a`,\nexpected `b`"),
+            redact_parser_message("unknown field `a`,\nexpected `b`"),
             "unknown field `a`, expected `b`"
         );
     }
@@ -137,7 +139,7 @@ mod tests {
             ("https://me:pass@a.test:1", "…@a.test:1"),
             ("https://a.test#k", "https://a.test…"),
         ] {
-            assert_eq!(of_url(url), shown);
+            assert_eq!(redact_url(url), shown);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::redact::redact;
-use super::{ConfigError, HerdConfig, Overrides, wrong};
+use super::{ConfigError, HerdConfig, Overrides, invalid};
 use crate::core::base::settings::{Secret, Secrets};
 use crate::shell::disk::JOURNAL;
 use crate::shell::start::JournalConfig;
@@ -67,8 +67,8 @@ impl HerdConfig {
             },
         };
         let secrets = match (&source, &overrides.secret) {
-            (SecretSource::File(path), _) => secrets_in(path)?,
-            (SecretSource::Variable, Some(text)) => secrets_of(text, &source)?,
+            (SecretSource::File(path), _) => read_secrets(path)?,
+            (SecretSource::Variable, Some(text)) => parse_secrets(text, &source)?,
             (SecretSource::Variable, None) | (SecretSource::None, _) => Secrets::default(),
         };
         Ok((secrets, source))
@@ -79,33 +79,33 @@ impl HerdConfig {
 ///
 /// # Errors
 /// The file cannot be read, is empty, or has more than two secrets.
-pub fn secrets_in(path: &Path) -> Result<Secrets, ConfigError> {
+pub fn read_secrets(path: &Path) -> Result<Secrets, ConfigError> {
     let text = read_secret(path, "the herd secret", "--secret-file or HERD_SECRET_FILE")?;
-    secrets_of(&text, &SecretSource::File(path.to_path_buf()))
+    parse_secrets(&text, &SecretSource::File(path.to_path_buf()))
 }
 
 /// Reads the herd's secrets again while a server runs. The file must be a regular file, because a
 /// pipe delivers its contents only once.
 ///
 /// # Errors
-/// The errors of [`secrets_in`], or the file is no regular file.
-pub fn secrets_anew_in(path: &Path) -> Result<Secrets, ConfigError> {
+/// The errors of [`read_secrets`], or the file is no regular file.
+pub fn reread_secrets(path: &Path) -> Result<Secrets, ConfigError> {
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return wrong(format!(
+        return invalid(format!(
             "{} is no regular file, so another secret takes a restart",
             path.display()
         ));
     }
-    secrets_in(path)
+    read_secrets(path)
 }
 
 /// Returns one secret for each line, without the white space around it. Blank lines and repeated
 /// lines are skipped. A start script may append the same line each time.
-fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
+fn parse_secrets(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
     let lines = text.expose().split(|&byte| byte == b'\n');
     let mut secrets: Vec<Secret> = Vec::new();
     for line in lines.map(<[u8]>::trim_ascii) {
-        if !line.is_empty() && secrets.iter().all(|known| known.expose() != line) {
+        if !line.is_empty() && secrets.iter().all(|other| other.expose() != line) {
             secrets.push(Secret::new(line.to_vec()));
         }
     }
@@ -114,7 +114,7 @@ fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigErr
         Err(secrets) if secrets.len() < 2 => {
             Ok(secrets.into_iter().next().unwrap_or_default().into())
         }
-        Err(secrets) => wrong(format!(
+        Err(secrets) => invalid(format!(
             "the herd secret in {source} has {} different lines; it is one line, or two while it is being changed",
             secrets.len()
         )),
@@ -123,7 +123,7 @@ fn secrets_of(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigErr
 
 /// Returns notes for the operator about secrets that work but are weak or readable by every user.
 #[must_use]
-pub fn notes_on(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
+pub fn secret_notes(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
     let mut notes = Vec::new();
     let is_short = |secret: &Secret| (1..SHORT_SECRET).contains(&secret.expose().len());
     if secrets.accepted().any(is_short) {
@@ -131,12 +131,12 @@ pub fn notes_on(secrets: &Secrets, source: &SecretSource) -> Vec<String> {
             "the herd secret has fewer than {SHORT_SECRET} bytes, which can be guessed; openssl rand -hex 32 makes a good one"
         ));
     }
-    notes.extend(source.file().and_then(note_on_mode));
+    notes.extend(source.file().and_then(mode_note));
     notes
 }
 
 /// Returns a note if the file's mode lets every user of the machine read it.
-pub(super) fn note_on_mode(file: &Path) -> Option<String> {
+pub(super) fn mode_note(file: &Path) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     let file = file.display();
     (metadata.permissions().mode() & 0o004 != 0).then(|| {
@@ -147,45 +147,48 @@ pub(super) fn note_on_mode(file: &Path) -> Option<String> {
 /// Returns notes for the operator about file modes. One note: every user can change the journal,
 /// because every user can write to the data directory. Another note: every user can read the
 /// journal.
-pub(super) fn notes_on_journal(journal: &JournalConfig) -> Vec<String> {
+pub(super) fn journal_notes(journal: &JournalConfig) -> Vec<String> {
     let directory = &journal.directory;
-    let is_open = fs::metadata(directory).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);
-    let open = is_open.then(|| {
+    let is_world_writable =
+        fs::metadata(directory).is_ok_and(|it| it.permissions().mode() & 0o002 != 0);
+    let write_note = is_world_writable.then(|| {
         let directory = directory.display();
         format!(
             "the mode of {directory} lets every user of this machine change the journal in it: chmod 700 {directory}"
         )
     });
-    let read = note_on_mode(&directory.join(JOURNAL));
-    open.into_iter().chain(read).collect()
+    let read_note = mode_note(&directory.join(JOURNAL));
+    write_note.into_iter().chain(read_note).collect()
 }
 
 /// Reads a secret from a file, without the white space around it.
-pub(super) fn read_secret(path: &Path, what: &str, option: &str) -> Result<Secret, ConfigError> {
+pub(super) fn read_secret(path: &Path, subject: &str, option: &str) -> Result<Secret, ConfigError> {
     let bytes = read_start(path, MAX_FILE_BYTES + 1).map_err(|error| {
         // If the operator wrote the secret in place of the file's name, the error must not print
         // it. The directory is printed.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = match redact(&name) {
             Cow::Borrowed(_) => path.display().to_string(),
-            Cow::Owned(unsaid) => path.with_file_name(unsaid).display().to_string(),
+            Cow::Owned(redacted) => path.with_file_name(redacted).display().to_string(),
         };
         let advice = match error.kind() {
             io::ErrorKind::PermissionDenied => "let the user who runs this read it".to_owned(),
             io::ErrorKind::NotFound => format!("make that file, or name another with {option}"),
             _ => format!("name another file with {option}"),
         };
-        ConfigError(format!("cannot read {what} from {file}: {error}; {advice}"))
+        ConfigError(format!(
+            "cannot read {subject} from {file}: {error}; {advice}"
+        ))
     })?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
-        return wrong(format!(
-            "{} has more than {MAX_FILE_BYTES} bytes, so it is not {what}; name another file with {option}",
+        return invalid(format!(
+            "{} has more than {MAX_FILE_BYTES} bytes, so it is not {subject}; name another file with {option}",
             path.display()
         ));
     }
     let secret = bytes.trim_ascii();
     if secret.is_empty() {
-        return wrong(format!("{what} in {} is empty", path.display()));
+        return invalid(format!("{subject} in {} is empty", path.display()));
     }
     Ok(Secret::new(secret.to_vec()))
 }
@@ -203,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_secret_file_has_one_or_two_secrets() {
-        let read = |text: &str| secrets_of(&Secret::new(text.into()), &SecretSource::Variable);
+        let read = |text: &str| parse_secrets(&Secret::new(text.into()), &SecretSource::Variable);
         let one = |secret: &str| Secret::new(secret.into());
         for text in ["old", "old\n", "\r\n\n  old \t\r\n\n", "old\nold\nold\n"] {
             assert_eq!(read(text), Ok(one("old").into()), "{text:?}");

@@ -7,8 +7,8 @@ use rustls::pki_types::UnixTime;
 
 use super::address::{address, is_loopback};
 use super::redact::redact;
-use super::secrets::{SecretSource, note_on_mode, notes_on, notes_on_journal};
-use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, wrong};
+use super::secrets::{SecretSource, journal_notes, mode_note, secret_notes};
+use super::{Config, ConfigError, HerdConfig, Member, Overrides, TlsFiles, invalid};
 use crate::core::base::settings::{HostPort, NeighbourSettings, Settings, TlsMode};
 use crate::core::journal::durability::Fsync;
 use crate::logging::{LogConfig, Rotation};
@@ -16,7 +16,7 @@ use crate::shell::ports::Ports;
 use crate::shell::start::JournalConfig;
 
 /// The default number of rotated logs that are kept.
-const LOGS_KEPT: u64 = 5;
+const DEFAULT_LOGS_KEPT: u64 = 5;
 const LOGS_KEPT_RANGE: (u64, u64) = (1, 1_000);
 const LOG_BYTES_RANGE: (u64, u64) = (4_096, 1_099_511_627_776);
 
@@ -28,14 +28,14 @@ impl HerdConfig {
     /// Something is missing, wrong or unreadable.
     pub fn server(self, name: &str, overrides: &Overrides) -> Result<Config, ConfigError> {
         let Some(member) = self.members.iter().find(|member| member.name == name) else {
-            return wrong(format!("{} has no server {name:?}", self.title));
+            return invalid(format!("{} has no server {name:?}", self.title));
         };
-        let ports = listens_at(member, overrides)?;
+        let ports = listen_addresses(member, overrides)?;
         let (secrets, secret_source) = self.secrets(overrides)?;
         let tls_files = self.tls_files(name);
         let tls = tls_files.read()?;
         if secrets.is_none() && tls_files.for_neighbours() != Some(TlsMode::Required) {
-            self.links_stay_on_this_machine(ports.neighbours.as_ref())?;
+            self.check_links_are_local(ports.neighbours.as_ref())?;
         }
         let proxies = self.proxies(overrides)?;
         let (places, key_source, ca_source) = self.places(overrides)?;
@@ -104,7 +104,7 @@ impl HerdConfig {
     /// prove their identity. `own` is the address where this server listens for neighbours, after
     /// overrides. The address for clients does not matter, because clients prove no identity in any
     /// herd.
-    fn links_stay_on_this_machine(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
+    fn check_links_are_local(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
         let is_linked = |member: &&Member| {
             self.links
                 .iter()
@@ -114,7 +114,7 @@ impl HerdConfig {
         let mut addresses = linked.filter_map(|member| member.peers.as_ref()).chain(own);
         match addresses.find(|address| !is_loopback(&address.host)) {
             None => Ok(()),
-            Some(exposed) => wrong(format!(
+            Some(exposed) => invalid(format!(
                 "the herd has no secret, and not all of its addresses are loopback ({exposed} is not); give every server the same \
                  secret with --secret-file or HERD_SECRET (openssl rand -hex 32 makes a good one), or certificates with [peers.tls], required"
             )),
@@ -132,12 +132,12 @@ impl HerdConfig {
         overrides: &Overrides,
     ) -> Vec<String> {
         let mut notes = Vec::new();
-        let lost = self.unreachable();
-        if !lost.is_empty() {
+        let unreachable = self.unreachable();
+        if !unreachable.is_empty() {
             notes.push(format!(
                 "no chain of links joins {} with {}: updates will not cross",
                 self.members[0].name,
-                lost.join(", ")
+                unreachable.join(", ")
             ));
         }
         let tls_mode = tls_files.for_neighbours();
@@ -150,7 +150,7 @@ impl HerdConfig {
         {
             notes.push("the herd has no secret: any program on this machine can pose as a neighbour (--secret-file, HERD_SECRET)".into());
         }
-        notes.extend(notes_on(&settings.secrets, secret_source));
+        notes.extend(secret_notes(&settings.secrets, secret_source));
         if let Some(all) = settings
             .proxies
             .0
@@ -164,13 +164,13 @@ impl HerdConfig {
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
         }
-        notes.extend(note_on_rotation(log));
+        notes.extend(rotation_note(log));
         let key_files = self.places_key_file(overrides).into_iter();
         let modes = key_files.chain(tls_files.keys());
-        notes.extend(modes.filter_map(|file| note_on_mode(&file)));
+        notes.extend(modes.filter_map(|file| mode_note(&file)));
         let own = settings.tls.own.iter();
         notes.extend(own.filter_map(|own| own.warning(UnixTime::now())));
-        notes.extend(journal.into_iter().flat_map(notes_on_journal));
+        notes.extend(journal.into_iter().flat_map(journal_notes));
         notes.dedup(); // clients and neighbours may share a certificate
         notes
     }
@@ -179,7 +179,7 @@ impl HerdConfig {
         match (&overrides.log_level, &self.file.log.level) {
             (Some(level), _) => Ok(*level),
             (None, Some(text)) => text.parse().or_else(|_| {
-                wrong(format!(
+                invalid(format!(
                     "{}: log.level is {:?}; it may be off, error, warn, info, debug or trace",
                     self.title,
                     redact(text)
@@ -193,22 +193,26 @@ impl HerdConfig {
     /// server does not rotate the log.
     fn log_rotation(&self) -> Result<Option<Rotation>, ConfigError> {
         let log = &self.file.log;
-        let within = |name: &str, value: u64, (least, most): (u64, u64)| {
-            if (least..=most).contains(&value) {
+        let within = |name: &str, value: u64, (min, max): (u64, u64)| {
+            if (min..=max).contains(&value) {
                 return Ok(value);
             }
-            wrong(format!(
-                "{}: log.{name} is {value}, must be {least} to {most}",
+            invalid(format!(
+                "{}: log.{name} is {value}, must be {min} to {max}",
                 self.title
             ))
         };
-        let keep = within("keep", log.keep.unwrap_or(LOGS_KEPT), LOGS_KEPT_RANGE)?;
+        let keep = within(
+            "keep",
+            log.keep.unwrap_or(DEFAULT_LOGS_KEPT),
+            LOGS_KEPT_RANGE,
+        )?;
         match log.max_bytes {
             Some(max_bytes) => Ok(Some(Rotation {
                 max_bytes: within("max_bytes", max_bytes, LOG_BYTES_RANGE)?,
                 keep,
             })),
-            None if log.keep.is_some() => wrong(format!(
+            None if log.keep.is_some() => invalid(format!(
                 "{}: log.keep is for a log that the server rotates: set log.max_bytes, too",
                 self.title
             )),
@@ -237,7 +241,7 @@ impl HerdConfig {
             (None, Some(word)) if word.eq_ignore_ascii_case("interval") => Fsync::Interval,
             (None, Some(word)) if word.eq_ignore_ascii_case("never") => Fsync::Never,
             (None, Some(other)) => {
-                return wrong(format!(
+                return invalid(format!(
                     "{}: fsync is {:?}; it may be \"always\", \"interval\" or \"never\"",
                     self.title,
                     redact(other)
@@ -256,7 +260,7 @@ impl HerdConfig {
 }
 
 /// Returns a note for the operator if the log has to be rotated but cannot be.
-fn note_on_rotation(log: &LogConfig) -> Option<String> {
+fn rotation_note(log: &LogConfig) -> Option<String> {
     log.rotation.as_ref()?;
     let file = log.file.display();
     if log.file == Path::new("-") || log.file.exists() && !log.file.is_file() {
@@ -279,7 +283,7 @@ fn note_on_rotation(log: &LogConfig) -> Option<String> {
 
 /// Returns the addresses on which a server listens for clients and for neighbours. The address for
 /// neighbours is optional.
-fn listens_at(member: &Member, overrides: &Overrides) -> Result<Ports, ConfigError> {
+fn listen_addresses(member: &Member, overrides: &Overrides) -> Result<Ports, ConfigError> {
     let clients = match &overrides.listen {
         Some(text) => address(text, "where to listen for clients (--listen, HERD_LISTEN)")?,
         None => member.clients.clone(),

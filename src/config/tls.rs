@@ -17,7 +17,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore, ServerConfig, versio
 use serde::Deserialize;
 
 use super::redact::redact;
-use super::{ConfigError, wrong};
+use super::{ConfigError, invalid};
 use crate::core::base::settings::{NeighbourTls, OwnCertificate, TlsMode, TlsSettings};
 use crate::core::session::certificate::{Minute, future_not_before, not_after};
 use crate::core::session::tls::is_valid_for;
@@ -243,7 +243,7 @@ fn for_neighbours(
         own: identity,
         ..
     } = files;
-    let roots = Arc::new(roots_of(ca, "peers.tls.ca_file")?);
+    let roots = Arc::new(read_roots(ca, "peers.tls.ca_file")?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|error| {
@@ -282,22 +282,22 @@ fn for_neighbours(
 ///
 /// # Errors
 /// A file cannot be read, or its contents cannot be used.
-pub fn for_a_client(
+pub fn client_tls_config(
     only: Option<&Path>,
     own: Option<&Path>,
 ) -> Result<Arc<ClientConfig>, ConfigError> {
     let mut roots = match only {
         Some(_) => RootCertStore::empty(),
-        None => of_browsers(),
+        None => browser_roots(),
     };
     if let Some(path) = only.or(own) {
-        roots.roots.extend(roots_of(path, "--ca")?.roots);
+        roots.roots.extend(read_roots(path, "--ca")?.roots);
     }
-    trusting(roots, &[])
+    client_config(roots, &[])
 }
 
 /// Returns the certificate authorities that browsers trust. The list is from the time of the build.
-pub(super) fn of_browsers() -> RootCertStore {
+pub(super) fn browser_roots() -> RootCertStore {
     RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     }
@@ -305,7 +305,7 @@ pub(super) fn of_browsers() -> RootCertStore {
 
 /// Returns the TLS configuration for connections to servers that have a certificate from one of
 /// `roots`. It has no client certificate, and offers `protocols` by ALPN.
-pub(super) fn trusting(
+pub(super) fn client_config(
     roots: RootCertStore,
     protocols: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, ConfigError> {
@@ -325,12 +325,12 @@ impl Identity {
         &self,
         provider: &CryptoProvider,
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ConfigError> {
-        let chain = certificates_in(&self.certificate, "certificate_file")?;
+        let chain = read_certificates(&self.certificate, "certificate_file")?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| {
             ConfigError(format!(
                 "cannot read a key from {}: {}; name a PEM file in key_file",
                 self.key.display(),
-                in_words(&error)
+                pem_error_text(&error)
             ))
         })?;
         // rustls checks the pair later, too. But here the error can name both files.
@@ -348,7 +348,7 @@ impl Identity {
     /// # Errors
     /// The certificate has expired, or cannot be parsed.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
-        let chain = certificates_in(&self.certificate, "certificate_file")?;
+        let chain = read_certificates(&self.certificate, "certificate_file")?;
         let Some(not_after) = chain.first().and_then(not_after) else {
             return self.refused("is broken: no end can be read in it");
         };
@@ -362,7 +362,7 @@ impl Identity {
     }
 
     fn refused<T>(&self, why: &str) -> Result<T, ConfigError> {
-        wrong(format!(
+        invalid(format!(
             "the certificate {} {why}; put a good one in its place (herd-certificates makes them)",
             self.certificate.display()
         ))
@@ -383,11 +383,11 @@ impl PeersFiles {
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let identity = &self.own;
         let own = identity.check(now)?;
-        let chain = certificates_in(&identity.certificate, "certificate_file")?;
+        let chain = read_certificates(&identity.certificate, "certificate_file")?;
         let Some((certificate, intermediates)) = chain.split_first() else {
             return identity.refused("is none");
         };
-        let roots = Arc::new(roots_of(&self.ca, "peers.tls.ca_file")?);
+        let roots = Arc::new(read_roots(&self.ca, "peers.tls.ca_file")?);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         // After a boot, this machine's clock can be slow for a while. So a certificate that is not
         // valid yet is no error: it is checked as if its validity had begun.
@@ -450,7 +450,7 @@ fn unusable(error: rustls::Error) -> ConfigError {
 
 /// Describes an error in a PEM file. For a section that begins or ends wrongly, the library would
 /// print bytes as numbers.
-fn in_words(error: &pem::Error) -> String {
+fn pem_error_text(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => format!(
             "it ends before a line -----END {}-----: is it whole?",
@@ -463,7 +463,10 @@ fn in_words(error: &pem::Error) -> String {
     }
 }
 
-fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn read_certificates(
+    path: &Path,
+    option: &str,
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let failed = |what: String| {
         ConfigError(format!(
             "cannot read certificates from {}: {what}; name a PEM file with {option}",
@@ -472,7 +475,7 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
     };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| failed(in_words(&error)))?;
+        .map_err(|error| failed(pem_error_text(&error)))?;
     if certificates.is_empty() {
         return Err(failed("there is no PEM certificate in it".into()));
     }
@@ -481,11 +484,11 @@ fn certificates_in(path: &Path, option: &str) -> Result<Vec<CertificateDer<'stat
 
 /// Reads the certificate authorities in a PEM file. Error messages name `option`, the setting with
 /// the file's path.
-pub(super) fn roots_of(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
+pub(super) fn read_roots(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(path, option)? {
+    for certificate in read_certificates(path, option)? {
         if let Err(error) = roots.add(certificate) {
-            return wrong(format!(
+            return invalid(format!(
                 "cannot use a certificate of {}: {error}; name a PEM file with {option}",
                 path.display()
             ));

@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn the_demo_herd_is_the_default_preset() {
-        let preset = presets::by_year(presets::DEFAULT).unwrap();
+        let preset = presets::by_year(presets::DEFAULT_YEAR).unwrap();
         assert_eq!(Who::ALL.map(Who::name), preset.servers);
         assert_eq!(LINKS.map(|(a, b)| (a.name(), b.name())), preset.links);
         assert_eq!(

@@ -1096,7 +1096,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a journal that others may read is not told of",
         file: "src/config/secrets.rs",
-        from: "    open.into_iter().chain(read).collect()",
+        from: "    write_note.into_iter().chain(read_note).collect()",
         to: "    open.into_iter().chain(read.filter(|_| false)).collect()",
         caught_by: behaviour("modes_that_let_others_change_or_read"),
         missed: None,

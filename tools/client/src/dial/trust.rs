@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use herd_mio::config::{ConfigError, TlsFiles, for_a_client};
+use herd_mio::config::{ConfigError, TlsFiles, client_tls_config};
 use herd_mio::core::session::tls::TlsError;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig};
@@ -77,7 +77,7 @@ impl TlsOptions {
         };
         let own = files.and_then(TlsFiles::authority);
         Ok(Some(Trust {
-            config: for_a_client(self.ca.as_deref(), own)?,
+            config: client_tls_config(self.ca.as_deref(), own)?,
             name: self.tls_name.clone().unwrap_or_else(|| host.to_owned()),
             authorities: match (&self.ca, own) {
                 (Some(path), _) => format!("those of {}", path.display()),

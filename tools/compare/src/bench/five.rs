@@ -60,7 +60,8 @@ impl Bench<'_> {
     }
 
     fn start_herd(&self, program: &Program) -> Result<(Herd, PathBuf), String> {
-        let preset = presets::by_year(presets::DEFAULT).ok_or("the default herd is not there")?;
+        let preset =
+            presets::by_year(presets::DEFAULT_YEAR).ok_or("the default herd is not there")?;
         let directory = self.room(&format!("{}-herd", program.world.name))?;
         let common = Common {
             directory: directory.clone(),
