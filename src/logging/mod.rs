@@ -36,7 +36,7 @@ pub use output::{Reserve, Rotation};
 const GATHER: Duration = Duration::from_millis(50);
 /// A divisor of the buffer's size. When lines fill one eighth of the buffer, the writer stops
 /// gathering and writes them.
-const ENOUGH: usize = 8;
+const FLUSH_DIVISOR: usize = 8;
 
 #[derive(Default)]
 struct Shared {
@@ -47,11 +47,11 @@ struct Shared {
 }
 
 /// If the file cannot be opened again, the writer retries at this interval.
-const REOPEN: Duration = Duration::from_secs(1);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the end of the program waits for the last lines to be written. A disk or a pipe may
 /// hang.
-const LAST_LINES: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct State {
@@ -59,7 +59,7 @@ struct State {
     lines: Vec<u8>,
     /// The number of lines that were dropped because memory or the disk had no room. The writer
     /// logs this number and resets it.
-    lost: u64,
+    dropped_lines: u64,
     /// Whether the writer takes new lines without being woken.
     awake: bool,
     closing: bool,
@@ -80,9 +80,9 @@ thread_local! {
 
 /// Passes each log line to simplelog, and stores the line's level in `LEVEL`. simplelog formats the
 /// line without time and level. [`TurnBuffer`] puts the time and the level in front of the line.
-struct Stamped(Box<WriteLogger<TurnBuffer>>);
+struct StampingLogger(Box<WriteLogger<TurnBuffer>>);
 
-impl Log for Stamped {
+impl Log for StampingLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.0.enabled(metadata)
     }
@@ -106,7 +106,7 @@ struct TurnBuffer {
     /// shared buffer.
     limit: usize,
     /// The number of bytes in the shared buffer at the last flush.
-    handed_over: usize,
+    shared_bytes: usize,
     at_line_start: bool,
     dropping: bool,
     dropped: u64,
@@ -118,10 +118,10 @@ impl Write for TurnBuffer {
         if self.at_line_start {
             // One turn may write more bytes than `limit`. The writer may have taken lines since the
             // last flush, so a flush in the middle of the turn avoids dropped lines.
-            if self.lines.len() >= self.limit / ENOUGH {
+            if self.lines.len() >= self.limit / FLUSH_DIVISOR {
                 self.flush()?;
             }
-            self.dropping = self.lines.len() + self.handed_over >= self.limit;
+            self.dropping = self.lines.len() + self.shared_bytes >= self.limit;
             self.dropped += u64::from(self.dropping);
             if !self.dropping {
                 self.stamp.write(now(), LEVEL.get(), &mut self.lines);
@@ -137,21 +137,23 @@ impl Write for TurnBuffer {
     /// Moves the turn's lines to the shared buffer, and wakes the writer if necessary.
     fn flush(&mut self) -> io::Result<()> {
         let reopen = self.shared.reopen.load(Ordering::Relaxed);
-        if self.lines.is_empty() && self.dropped == 0 && self.handed_over == 0 && !reopen {
+        if self.lines.is_empty() && self.dropped == 0 && self.shared_bytes == 0 && !reopen {
             return Ok(());
         }
         let mut state = self.shared.lock();
-        state.lost += std::mem::take(&mut self.dropped);
-        let waited = state.lines.len();
+        state.dropped_lines += std::mem::take(&mut self.dropped);
+        let waiting_before = state.lines.len();
         if state.lines.is_empty() {
             std::mem::swap(&mut state.lines, &mut self.lines);
         } else {
             state.lines.append(&mut self.lines);
         }
-        let had_enough = waited >= self.limit / ENOUGH;
-        self.handed_over = state.lines.len();
-        let has_enough = self.handed_over >= self.limit / ENOUGH;
-        if !state.awake && (self.handed_over > 0 || reopen) || has_enough && !had_enough {
+        let reached_threshold = waiting_before >= self.limit / FLUSH_DIVISOR;
+        self.shared_bytes = state.lines.len();
+        let reaches_threshold = self.shared_bytes >= self.limit / FLUSH_DIVISOR;
+        if !state.awake && (self.shared_bytes > 0 || reopen)
+            || reaches_threshold && !reached_threshold
+        {
             state.awake = true;
             self.shared.wake.notify_one();
         }
@@ -213,7 +215,7 @@ pub fn start(
     let writer = thread::Builder::new().name("log".into()).spawn({
         let shared = shared.clone();
         move || {
-            write_out(&shared, output, (GATHER, limit / ENOUGH));
+            run_writer(&shared, output, (GATHER, limit / FLUSH_DIVISOR));
             shared.lock().closed = true;
             shared.wake.notify_all();
         }
@@ -234,12 +236,12 @@ pub fn start(
         stamp: Stamp::default(),
         lines: Vec::new(),
         limit,
-        handed_over: 0,
+        shared_bytes: 0,
         at_line_start: true,
         dropping: false,
         dropped: 0,
     };
-    let logger = Stamped(WriteLogger::new(*level, format, turn));
+    let logger = StampingLogger(WriteLogger::new(*level, format, turn));
     log::set_boxed_logger(Box::new(logger))
         .map_err(|error| LogError::System(io::Error::other(error)))?;
     log::set_max_level(*level);
@@ -269,7 +271,7 @@ impl Drop for Logging {
         let written = self
             .shared
             .wake
-            .wait_timeout_while(state, LAST_LINES, |state| !state.closed);
+            .wait_timeout_while(state, CLOSE_TIMEOUT, |state| !state.closed);
         drop(written); // written or not, the program ends now
     }
 }
@@ -283,14 +285,14 @@ fn now() -> SystemTime {
 }
 
 /// Runs the writer: takes lines from the shared buffer and writes them until the log is closed.
-fn write_out(shared: &Shared, mut output: Output, (gather, enough): (Duration, usize)) {
+fn run_writer(shared: &Shared, mut output: Output, (gather, threshold): (Duration, usize)) {
     let mut lines = Vec::new();
     loop {
         let mut state = shared.lock();
         while state.lines.is_empty()
             && !state.closing
             && !shared.reopen.load(Ordering::Relaxed)
-            && !output.is_old
+            && !output.is_stale
         {
             state.awake = false;
             state = shared
@@ -302,33 +304,37 @@ fn write_out(shared: &Shared, mut output: Output, (gather, enough): (Duration, u
             return; // everything is written
         }
         std::mem::swap(&mut state.lines, &mut lines);
-        let mut lost = std::mem::take(&mut state.lost);
+        let mut dropped_lines = std::mem::take(&mut state.dropped_lines);
         drop(state);
 
-        if shared.reopen.swap(false, Ordering::Relaxed) || output.is_old {
+        if shared.reopen.swap(false, Ordering::Relaxed) || output.is_stale {
             output.reopen();
         }
         let unwritten = output.write(&lines);
         lines.clear();
-        lost += unwritten;
-        if lost > 0
+        dropped_lines += unwritten;
+        if dropped_lines > 0
             && unwritten == 0
-            && output.say(&format!(
-                "{lost} lines were dropped, the disk did not keep up or had no room"
+            && output.write_notice(&format!(
+                "{dropped_lines} lines were dropped, the disk did not keep up or had no room"
             ))
         {
-            lost = 0;
+            dropped_lines = 0;
         }
 
         let mut state = shared.lock();
-        state.lost += lost;
+        state.dropped_lines += dropped_lines;
         if !state.closing {
             // While the output is still the old file, the writer wakes after a pause to try again
             // to open the log's path. It cannot wait for another log line: none may come.
-            let pause = if output.is_old { REOPEN } else { gather };
+            let pause = if output.is_stale {
+                REOPEN_INTERVAL
+            } else {
+                gather
+            };
             let gathered = shared.wake.wait_timeout_while(state, pause, |state| {
                 !state.closing
-                    && state.lines.len() < enough
+                    && state.lines.len() < threshold
                     && !shared.reopen.load(Ordering::Relaxed)
             });
             drop(gathered);
@@ -354,16 +360,16 @@ mod tests {
         let sink = Sink::open(path).unwrap();
         let output = Output::new(sink, path.to_owned(), None, None);
         let of_writer = shared.clone();
-        let gather = (Duration::from_secs(60), 8_000 / ENOUGH);
+        let gather = (Duration::from_secs(60), 8_000 / FLUSH_DIVISOR);
         thread::spawn(move || {
-            write_out(&of_writer, output, gather);
+            run_writer(&of_writer, output, gather);
         });
         TurnBuffer {
             shared,
             stamp: Stamp::default(),
             lines: Vec::new(),
             limit: 8_000,
-            handed_over: 0,
+            shared_bytes: 0,
             at_line_start: true,
             dropping: false,
             dropped: 0,

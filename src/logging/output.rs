@@ -44,7 +44,7 @@ pub struct Reserve {
 const UNCHECKED_BYTES: u64 = 1 << 20;
 /// A divisor of [`Rotation::max_bytes`]. After a failed rotation, the next one is tried when the
 /// file has grown by this fraction (1/16) of the maximum length.
-const TRIES: u64 = 16;
+const RETRY_DIVISOR: u64 = 16;
 
 pub(super) enum Sink {
     File(File),
@@ -91,7 +91,7 @@ pub(super) struct Output {
     /// Whether the last write failed.
     is_failing: bool,
     /// Whether the file could not be opened again, so that `sink` is still the old file.
-    pub(super) is_old: bool,
+    pub(super) is_stale: bool,
     /// Whether the sink is a regular file. Only a regular file can be rotated.
     is_plain: bool,
     /// The length of the file in bytes.
@@ -101,7 +101,7 @@ pub(super) struct Output {
     /// The number of bytes that may be written before the free space is checked.
     unchecked: u64,
     /// Whether lines are dropped, because the journal needs the free space.
-    is_out_of_room: bool,
+    is_out_of_space: bool,
 }
 
 impl Output {
@@ -117,12 +117,12 @@ impl Output {
             rotation,
             reserve,
             is_failing: false,
-            is_old: false,
+            is_stale: false,
             is_plain: false,
             length: 0,
             retry_at: None,
             unchecked: 0,
-            is_out_of_room: false,
+            is_out_of_space: false,
         };
         output.opened();
         output
@@ -142,14 +142,14 @@ impl Output {
             Ok(opened) => {
                 self.sink = opened;
                 self.opened();
-                if std::mem::take(&mut self.is_old) {
-                    self.tell("the log is opened anew at last");
+                if std::mem::take(&mut self.is_stale) {
+                    self.report("the log is opened anew at last");
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.is_old, true) {
+                if !std::mem::replace(&mut self.is_stale, true) {
                     let name = self.path.display();
-                    self.tell(&format!(
+                    self.report(&format!(
                         "cannot open the log {name} anew: {error}; lines go on into the old file, and it is tried again every second"
                     ));
                 }
@@ -159,27 +159,27 @@ impl Output {
 
     /// Reports an event of the log itself to the operator: in the log, and on the standard error.
     /// The standard error may be closed, so its errors are ignored.
-    fn tell(&mut self, what: &str) {
-        let _ = writeln!(io::stderr(), "herd-mio: {what}");
+    fn report(&mut self, message: &str) {
+        let _ = writeln!(io::stderr(), "herd-mio: {message}");
         if let Sink::File(_) = self.sink {
-            self.put(&line(what));
+            self.write_unchecked(&notice_line(message));
         }
     }
 
     /// Writes a line about the log itself. Returns whether the line was written.
-    pub(super) fn say(&mut self, what: &str) -> bool {
-        self.write(&line(what)) == 0
+    pub(super) fn write_notice(&mut self, message: &str) -> bool {
+        self.write(&notice_line(message)) == 0
     }
 
     /// Writes lines. Returns the number of lines that were lost.
     pub(super) fn write(&mut self, mut lines: &[u8]) -> u64 {
-        if !lines.is_empty() && !self.has_room(lines.len() as u64) {
-            return count(lines);
+        if !lines.is_empty() && !self.has_space(lines.len() as u64) {
+            return count_lines(lines);
         }
         let mut lost = 0;
         while !lines.is_empty() {
-            let (piece, rest) = lines.split_at(self.fitting(lines));
-            lost += self.put(piece);
+            let (piece, rest) = lines.split_at(self.writable_bytes(lines));
+            lost += self.write_unchecked(piece);
             lines = rest;
         }
         lost
@@ -187,7 +187,7 @@ impl Output {
 
     /// Writes lines to the open file, without a check of its length or of the free space. Returns
     /// the number of lost lines.
-    fn put(&mut self, lines: &[u8]) -> u64 {
+    fn write_unchecked(&mut self, lines: &[u8]) -> u64 {
         // The failed write may have written only a part of a line. End that line first.
         let torn = if self.is_failing {
             self.sink.write_all(b"\n")
@@ -211,14 +211,14 @@ impl Output {
             }
             Err(_) => {
                 self.opened(); // some of the bytes may be written
-                count(lines)
+                count_lines(lines)
             }
         }
     }
 
     /// Returns the number of bytes of `lines` to write to the file now. The number is never 0, and
     /// never splits a line. If the file has no room for the first line, this rotates the file.
-    fn fitting(&mut self, lines: &[u8]) -> usize {
+    fn writable_bytes(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();
         };
@@ -232,14 +232,14 @@ impl Output {
         // An empty file is not rotated. If no write succeeds, rotations would replace all rotated
         // files by empty ones.
         if self.length > 0
-            && !self.is_old
+            && !self.is_stale
             && let Err(error) = self.rotate()
         {
-            let is_told = self.retry_at.is_some();
-            self.retry_at = Some(self.length + (max_bytes / TRIES).max(1));
-            if !is_told {
+            let was_reported = self.retry_at.is_some();
+            self.retry_at = Some(self.length + (max_bytes / RETRY_DIVISOR).max(1));
+            if !was_reported {
                 let name = self.path.display();
-                self.tell(&format!(
+                self.report(&format!(
                     "cannot rotate the log {name}: {error}; lines go on into it, and it is tried again as it grows"
                 ));
             }
@@ -264,8 +264,8 @@ impl Output {
         // or is a different file now, our file was already moved away.
         let named = fs::canonicalize(&self.path);
         if let Ok(named) = named
-            && let Ok(there) = fs::metadata(&named)
-            && (there.dev(), there.ino()) == (file.dev(), file.ino())
+            && let Ok(target_file) = fs::metadata(&named)
+            && (target_file.dev(), target_file.ino()) == (file.dev(), file.ino())
         {
             for older in (1..keep).rev() {
                 match fs::rename(numbered(&named, older), numbered(&named, older + 1)) {
@@ -276,11 +276,11 @@ impl Output {
             fs::rename(&named, numbered(&named, 1))?;
         }
         if self.retry_at.take().is_some() {
-            self.tell("the log is rotated at last");
+            self.report("the log is rotated at last");
         }
         self.reopen();
         if let Sink::File(new) = &self.sink
-            && !self.is_old
+            && !self.is_stale
         {
             // A user that cannot read the old file must not be able to read the new file.
             let _ = new.set_permissions(file.permissions());
@@ -290,75 +290,81 @@ impl Output {
 
     /// Whether the disk has room for `bytes` more bytes, besides the room that is kept for the
     /// journal.
-    fn has_room(&mut self, bytes: u64) -> bool {
+    fn has_space(&mut self, bytes: u64) -> bool {
         if let Some(unchecked) = self.unchecked.checked_sub(bytes) {
             self.unchecked = unchecked;
             return true;
         }
-        let Some(Room { free, kept }) = self.room() else {
+        let Some(FreeSpace { free, reserved }) = self.free_space() else {
             return true;
         };
-        // To start again after a stop, the log needs an eighth more free space than `kept`.
+        // To start again after a stop, the log needs an eighth more free space than `reserved`.
         // Otherwise the log could stop again after a few lines.
-        let more = if self.is_out_of_room { kept / 8 } else { 0 };
-        let left = free.checked_sub(kept + more + bytes);
+        let more = if self.is_out_of_space {
+            reserved / 8
+        } else {
+            0
+        };
+        let left = free.checked_sub(reserved + more + bytes);
         self.unchecked = left.map_or(0, |left| (left / 16).min(UNCHECKED_BYTES));
-        let was_out_of_room = std::mem::replace(&mut self.is_out_of_room, left.is_none());
-        if self.is_out_of_room && !was_out_of_room {
-            self.tell(&format!(
-                "the log stops: {free} bytes are free on its file system, and the journal may need {kept} (limits.log_reserve_bytes, and its own length); lines are dropped until there is more"
+        let was_out_of_space = std::mem::replace(&mut self.is_out_of_space, left.is_none());
+        if self.is_out_of_space && !was_out_of_space {
+            self.report(&format!(
+                "the log stops: {free} bytes are free on its file system, and the journal may need {reserved} (limits.log_reserve_bytes, and its own length); lines are dropped until there is more"
             ));
         }
-        !self.is_out_of_room
+        !self.is_out_of_space
     }
 
     /// Returns the free disk space, and how much of it is kept for the journal. `None` if the
     /// journal is not on the same file system, or if the system does not report the space.
-    fn room(&self) -> Option<Room> {
+    fn free_space(&self) -> Option<FreeSpace> {
         let reserve = self.reserve.as_ref()?;
-        let (Sink::File(file), Some(here)) = (&self.sink, self.sink.plain_file()) else {
+        let (Sink::File(file), Some(log_file)) = (&self.sink, self.sink.plain_file()) else {
             return None;
         };
         let journal = fs::metadata(reserve.data_dir.join(JOURNAL)).ok()?;
-        if journal.dev() != here.dev() {
+        if journal.dev() != log_file.dev() {
             return None;
         }
         let next = fs::metadata(reserve.data_dir.join(NEXT)).map_or(0, |next| next.len());
         let disk = rustix::fs::fstatvfs(file).ok()?;
         let quarter = disk.f_blocks.saturating_mul(disk.f_frsize) / 4;
-        Some(Room {
+        Some(FreeSpace {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
             // A compaction in progress has already used `next` bytes of disk for the second
             // journal. These bytes need not be kept free.
-            kept: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
+            reserved: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
         })
     }
 }
 
 /// Disk space in bytes: what is free, and what is kept for the journal.
-struct Room {
+struct FreeSpace {
     free: u64,
-    kept: u64,
+    reserved: u64,
 }
 
 /// Formats a line about the log itself.
-fn line(what: &str) -> Vec<u8> {
+fn notice_line(message: &str) -> Vec<u8> {
     let mut line = Vec::new();
     Stamp::default().write(now(), Level::Warn, &mut line);
-    line.extend_from_slice(format!("log: {what}\n").as_bytes());
+    line.extend_from_slice(format!("log: {message}\n").as_bytes());
     line
 }
 
 /// Returns the number of lines.
-fn count(lines: &[u8]) -> u64 {
+fn count_lines(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// Returns the length of the whole lines in the first `room` bytes. `None` if there is no whole
-/// line.
-fn whole_lines(lines: &[u8], room: u64) -> Option<usize> {
-    let room = usize::try_from(room).unwrap_or(usize::MAX).min(lines.len());
-    memchr::memrchr(b'\n', &lines[..room]).map(|end| end + 1)
+/// Returns the length of the whole lines in the first `max_bytes` bytes. `None` if there is no
+/// whole line.
+fn whole_lines(lines: &[u8], max_bytes: u64) -> Option<usize> {
+    let max_bytes = usize::try_from(max_bytes)
+        .unwrap_or(usize::MAX)
+        .min(lines.len());
+    memchr::memrchr(b'\n', &lines[..max_bytes]).map(|end| end + 1)
 }
 
 /// Returns the name of a rotated file. Older files have higher numbers.
@@ -384,8 +390,8 @@ mod tests {
 
     /// Returns the lengths of the log and of the rotated files.
     fn lengths(path: &Path) -> Vec<u64> {
-        let kept = (1..).map(|number| numbered(path, number));
-        let files = std::iter::once(path.to_owned()).chain(kept);
+        let reserved = (1..).map(|number| numbered(path, number));
+        let files = std::iter::once(path.to_owned()).chain(reserved);
         files
             .map_while(|file| Some(fs::metadata(file).ok()?.len()))
             .collect()
@@ -479,18 +485,21 @@ mod tests {
         for _ in 0..200 {
             assert_eq!(output.write(TEN), 0);
         }
-        let told = |text: &str, what: &str| text.matches(what).count();
+        let count_text = |text: &str, message: &str| text.matches(message).count();
         let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(told(&text, "cannot rotate the log"), 1, "{text}");
-        assert_eq!(told(&text, "123456789"), 200);
+        assert_eq!(count_text(&text, "cannot rotate the log"), 1, "{text}");
+        assert_eq!(count_text(&text, "123456789"), 200);
         fs::remove_dir_all(&obstacle).unwrap();
         for _ in 0..50 {
             assert_eq!(output.write(TEN), 0);
         }
         let old = fs::read_to_string(&obstacle).unwrap();
         let new = fs::read_to_string(&path).unwrap();
-        assert_eq!(told(&old, "the log is rotated at last"), 1, "{old}");
-        assert_eq!(told(&old, "123456789") + told(&new, "123456789"), 250);
+        assert_eq!(count_text(&old, "the log is rotated at last"), 1, "{old}");
+        assert_eq!(
+            count_text(&old, "123456789") + count_text(&new, "123456789"),
+            250
+        );
     }
 
     #[test]

@@ -1016,7 +1016,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the log takes the journal's room",
         file: "src/logging/output.rs",
-        from: "        !self.is_out_of_room\n",
+        from: "        !self.is_out_of_space\n",
         to: "        true\n",
         caught_by: behaviour("the_log_leaves_the_journal_its_room"),
         missed: None,
@@ -1032,8 +1032,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a file that has the log's name by now is rotated in its place",
         file: "src/logging/output.rs",
-        from: "(there.dev(), there.ino()) == (file.dev(), file.ino())",
-        to: "there.is_file()",
+        from: "(target_file.dev(), target_file.ino()) == (file.dev(), file.ino())",
+        to: "target_file.is_file()",
         caught_by: unit("a_file_that_was_moved_away"),
         missed: None,
     },
