@@ -209,12 +209,13 @@ impl Cli {
                 Level::Trace => LevelFilter::Trace,
             }),
         };
-        let herd = HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(what)| {
-            // Only `herd-mio` reads `HERD_CONFIG`. The error of `load` is for all programs, so the
-            // variable is added here.
-            let here = "name another with --config or HERD_CONFIG";
-            ConfigError(what.replace("name another with --config", here))
-        })?;
+        let herd =
+            HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(message)| {
+                // Only `herd-mio` reads `HERD_CONFIG`. The error of `load` is for all programs, so
+                // the variable is added here.
+                let hint = "name another with --config or HERD_CONFIG";
+                ConfigError(message.replace("name another with --config", hint))
+            })?;
         herd.server(&self.name, &overrides)
     }
 }
@@ -228,7 +229,7 @@ pub fn parse<C: Parser>(arguments: &[OsString]) -> Result<(C, ArgMatches), clap:
     let mut command = without_empty_variables(C::command());
     let matches = command
         .try_get_matches_from_mut(arguments)
-        .map_err(|error| naming_variable(error, &command, arguments))?;
+        .map_err(|error| name_variable_in_error(error, &command, arguments))?;
     let parsed = C::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok((parsed, matches))
 }
@@ -252,12 +253,12 @@ fn without_empty_variables(command: Command) -> Command {
 
 /// Returns the error. If the wrong value is from an environment variable, the error names that
 /// variable instead of the flag.
-fn naming_variable(
+fn name_variable_in_error(
     mut error: clap::Error,
     command: &Command,
     arguments: &[OsString],
 ) -> clap::Error {
-    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidArg) else {
+    let Some(ContextValue::String(invalid_argument)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
     let is_given = |flag: &str| {
@@ -269,7 +270,7 @@ fn naming_variable(
     };
     let variable = command
         .get_arguments()
-        .find(|argument| argument.to_string() == *wrong)
+        .find(|argument| argument.to_string() == *invalid_argument)
         .filter(|argument| !is_given(&format!("--{}", argument.get_long().unwrap_or_default())))
         .and_then(|argument| argument.get_env())
         .filter(|variable| std::env::var_os(variable).is_some());

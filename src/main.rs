@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => {
             // --help and --version
-            return said(error.print().and_then(|()| io::stdout().flush()));
+            return output_status(error.print().and_then(|()| io::stdout().flush()));
         }
         Err(error) => return fail(2, &one_line(&error)),
     };
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 /// Runs `--check`: does everything that a start does except serving.
 fn check(config: &Config) -> ExitCode {
-    let say = |text: &str| {
+    let print = |text: &str| {
         let mut stdout = io::stdout();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
@@ -62,28 +62,32 @@ fn check(config: &Config) -> ExitCode {
     let worst = WorstCase::of(config, &budget, allowed);
     // Print first what the configuration means. The operator needs this text to understand an
     // error.
-    let described = say(&format!("{}{worst}", config.describe()));
+    let printed = print(&format!("{}{worst}", config.describe()));
     match can_start(config, &budget, &worst) {
-        Ok(notes) => said(described.and_then(|()| say(&notes))),
+        Ok(notes) => output_status(printed.and_then(|()| print(&notes))),
         Err((status, what)) => fail(status, &what),
     }
 }
 
 fn can_start(config: &Config, budget: &Budget, worst: &WorstCase) -> Result<String, (u8, String)> {
     logging::check(&config.log.file).map_err(|error| (2, log_error(&config.log.file, &error)))?;
-    let most = rlimit::increase_nofile_limit(rlimit::INFINITY);
-    let few = most.map(|most| too_few_descriptors(most, &config.settings));
+    let max = rlimit::increase_nofile_limit(rlimit::INFINITY);
+    let descriptor_warning = max.map(|max| warn_of_descriptors(max, &config.settings));
     let checked = start::check(&config.settings, &config.ports, config.journal.as_ref())
         .map_err(|error| (1, error.to_string()))?;
-    let notes = few.ok().flatten().into_iter().chain(worst.notes());
-    let notes = notes.chain(few_over_tls(&config.settings, budget));
+    let notes = descriptor_warning
+        .ok()
+        .flatten()
+        .into_iter()
+        .chain(worst.notes());
+    let notes = notes.chain(warn_of_tls_clients(&config.settings, budget));
     let notes = notes.chain(checked);
     Ok(notes.map(|note| format!("note        {note}\n")).collect())
 }
 
 /// Returns the exit status for the result of a write to the standard output. A closed pipe is not a
 /// failure, because the program at its other end needs no more output.
-fn said(written: io::Result<()>) -> ExitCode {
+fn output_status(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -144,13 +148,13 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
         warn!("cannot tell how much memory the process may have: {what}");
     }
     info!("buffers of connections: {budget}");
-    if let Some(note) = few_over_tls(&config.settings, &budget) {
+    if let Some(note) = warn_of_tls_clients(&config.settings, &budget) {
         warn!("{note}");
     }
     config.settings.limits.buffer_bytes = budget.bytes;
     // Allow more open files than the usual 1,024, up to the hard limit of the system.
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        Ok(most) => too_few_descriptors(most, &config.settings)
+        Ok(max) => warn_of_descriptors(max, &config.settings)
             .into_iter()
             .for_each(|note| warn!("{note}")),
         Err(error) => warn!("cannot raise the limit of open files: {error}"),
@@ -169,7 +173,7 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
             Ok(())
         }
         Err(error) => Err(error.to_string()),
-        Ok(server) => ready(&server, &name, &log_name, &config.notes).and_then(|()| {
+        Ok(server) => report_ready(&server, &name, &log_name, &config.notes).and_then(|()| {
             server
                 .run()
                 .map_err(|error| format!("the event loop failed: {error}"))
@@ -211,7 +215,12 @@ fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
 }
 
 /// Reports in the log and on the standard output where the server listens.
-fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Result<(), String> {
+fn report_ready(
+    server: &Server,
+    name: &str,
+    log_name: &str,
+    notes: &[String],
+) -> Result<(), String> {
     let unknown = |error| format!("the system does not tell where the server listens: {error}");
     let listed = |addresses: Vec<SocketAddr>| {
         let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
@@ -231,8 +240,8 @@ fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Resul
     };
     // The server goes on if the standard output is closed or full.
     let mut stdout = io::stdout();
-    let said = writeln!(stdout, "{ready}, {log}").and_then(|()| stdout.flush());
-    if let Err(error) = said
+    let written = writeln!(stdout, "{ready}, {log}").and_then(|()| stdout.flush());
+    if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         warn!("cannot say on the standard output that the server is ready: {error}");
@@ -240,9 +249,9 @@ fn ready(server: &Server, name: &str, log_name: &str, notes: &[String]) -> Resul
     Ok(())
 }
 
-/// Returns a warning if clients could use up all descriptors of the process. `most` is the limit of
+/// Returns a warning if clients could use up all descriptors of the process. `max` is the limit of
 /// open files.
-fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
+fn warn_of_descriptors(max: u64, settings: &Settings) -> Option<String> {
     let limits = &settings.limits;
     let unidentified = match settings.proxies.is_empty() {
         true => 0,
@@ -255,10 +264,10 @@ fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
         + unidentified
         + limits.max_unproven
         + limits.max_places_connections;
-    let left = most.saturating_sub(others + OWN_DESCRIPTORS);
+    let left = max.saturating_sub(others + OWN_DESCRIPTORS);
     (left < limits.max_clients).then(|| {
         format!(
-            "only {most} files may be open at once: where there are more than {left} clients, neighbours and Places may find none left; \
+            "only {max} files may be open at once: where there are more than {left} clients, neighbours and Places may find none left; \
              raise that (ulimit -n), or lower limits.max_clients, which is {}",
             limits.max_clients
         )
@@ -267,15 +276,15 @@ fn too_few_descriptors(most: u64, settings: &Settings) -> Option<String> {
 
 /// Returns a warning if the budget for buffers has room for fewer clients over TLS than
 /// `limits.max_clients`.
-fn few_over_tls(settings: &Settings, budget: &Budget) -> Option<String> {
+fn warn_of_tls_clients(settings: &Settings, budget: &Budget) -> Option<String> {
     let limits = Limits {
         buffer_bytes: budget.bytes,
         ..settings.limits.clone()
     };
-    let most = clients_over_tls(&limits).filter(|_| settings.tls.clients.is_some())?;
-    (most < limits.max_clients).then(|| {
+    let max = clients_over_tls(&limits).filter(|_| settings.tls.clients.is_some())?;
+    (max < limits.max_clients).then(|| {
         format!(
-            "the buffers have room for {most} clients over TLS, more are refused; \
+            "the buffers have room for {max} clients over TLS, more are refused; \
              raise limits.buffer_bytes, which is {} here, or lower limits.max_clients, which is {}",
             budget.bytes, limits.max_clients
         )

@@ -12,14 +12,14 @@ use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
 
 /// At most this many damaged places are listed one by one. Further places are only counted.
-const SHOWN_GAPS: usize = 100;
-/// The maximum number of servers in [`Census::servers`], and of neighbours in
+const MAX_SHOWN_GAPS: usize = 100;
+/// The maximum number of servers in [`Census::records_by_server`], and of neighbours in
 /// [`Census::neighbours`]. Further names are not stored. A good journal has only the names of its
 /// herd.
-const SHOWN_SERVERS: usize = 1_000;
+const MAX_SHOWN_SERVERS: usize = 1_000;
 
 /// The kinds of entries.
-pub(super) const KINDS: [&str; 6] = [
+pub(super) const KIND_NAMES: [&str; 6] = [
     "life",
     "synced",
     "record",
@@ -49,17 +49,17 @@ pub(super) type Stamp = (PosixTime, String);
 
 /// The counts of a journal's entries and damaged places.
 pub(super) struct Census {
-    /// One item for each of [`KINDS`], in the same order.
+    /// One item for each of [`KIND_NAMES`], in the same order.
     pub(super) kinds: [Kind; 6],
     pub(super) last_life: Option<BootId>,
     pub(super) last_seq: u64,
     /// The number of records that this version cannot parse.
-    pub(super) not_understood: u64,
+    pub(super) unparsed: u64,
     pub(super) first_stamp: Option<Stamp>,
     pub(super) last_stamp: Option<Stamp>,
     /// By server name, the number of records that this server received from clients. At most
-    /// `SHOWN_SERVERS` names.
-    pub(super) servers: BTreeMap<Vec<u8>, u64>,
+    /// `MAX_SHOWN_SERVERS` names.
+    pub(super) records_by_server: BTreeMap<Vec<u8>, u64>,
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
@@ -71,21 +71,21 @@ pub(super) struct Census {
 /// The damaged places of a journal: bytes that are not an entry, with good entries after them.
 #[derive(Default)]
 pub(super) struct Damage {
-    /// The start and the end of each place, as offsets in the file. At most `SHOWN_GAPS` places are
-    /// stored.
-    pub(super) places: Vec<(u64, u64)>,
+    /// The start and the end of each place, as offsets in the file. At most `MAX_SHOWN_GAPS` places
+    /// are stored.
+    pub(super) gaps: Vec<(u64, u64)>,
     pub(super) count: u64,
     pub(super) bytes: u64,
     /// The number of good entries after the first damaged place.
-    pub(super) entries_behind: u64,
+    pub(super) entries_after_first_gap: u64,
     /// Decides whether a start of the server refuses the journal. `None` before the first call of
-    /// [`Damage::note`].
+    /// [`Damage::observe`].
     pub(super) detector: Option<DamageDetector>,
 }
 
 impl Damage {
     /// Adds the next piece of the journal to the counts, and passes the piece to `detector`.
-    pub(super) fn note(&mut self, piece: &Piece<'_>) {
+    pub(super) fn observe(&mut self, piece: &Piece<'_>) {
         let detector = self
             .detector
             .get_or_insert_with(|| DamageDetector::new(machine_boot_id()));
@@ -94,11 +94,11 @@ impl Damage {
             Piece::Gap { offset, end } => {
                 self.count += 1;
                 self.bytes += end - offset;
-                if self.places.len() < SHOWN_GAPS {
-                    self.places.push((*offset, *end));
+                if self.gaps.len() < MAX_SHOWN_GAPS {
+                    self.gaps.push((*offset, *end));
                 }
             }
-            Piece::Entry { .. } if self.count > 0 => self.entries_behind += 1,
+            Piece::Entry { .. } if self.count > 0 => self.entries_after_first_gap += 1,
             Piece::Entry { .. } => {}
         }
     }
@@ -113,13 +113,13 @@ impl Damage {
     /// Formats each stored place as a line, and the number of the others as one more line.
     pub(super) fn lines(&self) -> String {
         let mut text = String::new();
-        for (offset, end) in &self.places {
+        for (offset, end) in &self.gaps {
             text += &format!(
                 "  damaged       bytes {offset} to {end} ({} bytes)\n",
                 end - offset
             );
         }
-        let more = self.count - self.places.len() as u64;
+        let more = self.count - self.gaps.len() as u64;
         if more > 0 {
             text += &format!("  damaged       {more} more places\n");
         }
@@ -128,19 +128,19 @@ impl Damage {
 }
 
 impl Census {
-    /// Reads the whole journal and returns the counts. Also calls `tell` with each piece.
+    /// Reads the whole journal and returns the counts. Also calls `report` with each piece.
     pub(super) fn take(
         journal: &Journal,
-        mut tell: impl FnMut(&Piece<'_>),
+        mut on_piece: impl FnMut(&Piece<'_>),
     ) -> Result<Census, Failure> {
         let mut census = Census {
             kinds: [Kind::default(); 6],
             last_life: None,
             last_seq: 0,
-            not_understood: 0,
+            unparsed: 0,
             first_stamp: None,
             last_stamp: None,
-            servers: BTreeMap::new(),
+            records_by_server: BTreeMap::new(),
             neighbours: BTreeMap::new(),
             damage: Damage::default(),
             tail: Tail {
@@ -150,11 +150,11 @@ impl Census {
             reserved: 0,
         };
         let tail = journal.read(&Stop::default(), |piece| {
-            census.damage.note(&piece);
+            census.damage.observe(&piece);
             if let Piece::Entry { bytes, entry, .. } = &piece {
                 census.entry(entry, *bytes as u64);
             }
-            tell(&piece);
+            on_piece(&piece);
             Ok(())
         })?;
         census.tail = tail;
@@ -213,7 +213,7 @@ impl Census {
 
     fn neighbour(&mut self, name: &[u8]) -> Option<&mut Neighbour> {
         if !self.neighbours.contains_key(name) {
-            if self.neighbours.len() >= SHOWN_SERVERS {
+            if self.neighbours.len() >= MAX_SHOWN_SERVERS {
                 return None;
             }
             self.neighbours
@@ -224,13 +224,13 @@ impl Census {
 
     fn record(&mut self, line: &[u8]) {
         let Some(at) = At::parse(line) else {
-            self.not_understood += 1;
+            self.unparsed += 1;
             return;
         };
-        if let Some(records) = self.servers.get_mut(at.server) {
+        if let Some(records) = self.records_by_server.get_mut(at.server) {
             *records += 1;
-        } else if self.servers.len() < SHOWN_SERVERS {
-            self.servers.insert(at.server.to_owned(), 1);
+        } else if self.records_by_server.len() < MAX_SHOWN_SERVERS {
+            self.records_by_server.insert(at.server.to_owned(), 1);
         }
         let stamp = || (at.stamp, time_of(line));
         if self
@@ -265,7 +265,7 @@ pub(super) fn entries(count: u64) -> String {
 }
 
 /// Returns the number that stands for a format in a journal's header.
-pub(super) fn number_of(format: Format) -> u8 {
+pub(super) fn format_number(format: Format) -> u8 {
     match format {
         Format::One => 1,
         Format::Two(_) => 2,

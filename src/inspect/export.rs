@@ -4,11 +4,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use super::cli::{Export, ExportFormat};
-use super::positions::{Positions, warn_of};
+use super::positions::{Positions, warn_if_damaged};
 use super::show::record_in_json;
 use super::sink::{Sink, Stop};
 use super::source::Journal;
-use super::{DAMAGED, Failure, WHOLE, tell};
+use super::{DAMAGED, Failure, WHOLE, report};
 use crate::core::wire::message::At;
 
 pub(super) fn run(options: &Export) -> Result<u8, Failure> {
@@ -30,7 +30,7 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
     let (positions, damage) = Positions::read(&journal, &stop, |_| true)?;
     let mut sink = Sink::open(&options.output)?;
     let mut left_out = 0;
-    positions.each(|seq, epoch, line| {
+    positions.for_each(|seq, epoch, line| {
         stop.check()?;
         match options.format {
             ExportFormat::Json => match record_in_json(seq, epoch, line) {
@@ -54,7 +54,7 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
     })?;
     sink.finish()?;
     if left_out > 0 {
-        tell(format_args!(
+        report(format_args!(
             "{} forgotten, and left out",
             match left_out {
                 1 => "1 client was".to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
             }
         ));
     }
-    Ok(match warn_of(&journal, &damage) {
+    Ok(match warn_if_damaged(&journal, &damage) {
         true => DAMAGED,
         false => WHOLE,
     })

@@ -4,7 +4,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use super::cli::{List, ListFormat};
-use super::positions::{Positions, warn_of};
+use super::positions::{Positions, warn_if_damaged};
 use super::show::{is_tombstone, piece_in_json, piece_in_words, record_in_json};
 use super::sink::{Sink, Stop};
 use super::source::Journal;
@@ -58,7 +58,7 @@ fn newest(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Result<
     let of_client = |at: &At<'_>| filter.client.is_none_or(|client| client == at.client);
     let (positions, damage) = Positions::read(journal, &Stop::default(), of_client)?;
     let mut sink = Sink::stdout();
-    positions.each(|seq, epoch, line| {
+    positions.for_each(|seq, epoch, line| {
         if !At::parse(line).is_some_and(|at| filter.shows(&at)) {
             return Ok(());
         }
@@ -75,7 +75,7 @@ fn newest(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Result<
         }
     })?;
     sink.finish()?;
-    Ok(match warn_of(journal, &damage) {
+    Ok(match warn_if_damaged(journal, &damage) {
         true => DAMAGED,
         false => WHOLE,
     })
@@ -85,7 +85,7 @@ fn every_entry(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Re
     let mut sink = Sink::stdout();
     let mut damage = super::census::Damage::default();
     let tail = journal.read(&Stop::default(), |piece| {
-        damage.note(&piece);
+        damage.observe(&piece);
         let is_shown = match &piece {
             Piece::Entry {
                 entry: Entry::Record { line, .. },
@@ -116,7 +116,7 @@ fn every_entry(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Re
         sink.write(text.as_bytes())?;
     }
     sink.finish()?;
-    Ok(match warn_of(journal, &damage) {
+    Ok(match warn_if_damaged(journal, &damage) {
         true => DAMAGED,
         false => WHOLE,
     })

@@ -52,22 +52,22 @@ const FAILED: u8 = 2;
 #[derive(Debug)]
 enum Failure {
     /// An error: the exit status, and a message for the standard error.
-    Told(u8, String),
+    Error(u8, String),
     /// The reader of the output closed the pipe. This is not an error.
-    Enough,
+    OutputClosed,
     /// A signal ended the command. The field is its number.
-    Stopped(u8),
+    Signalled(u8),
 }
 
 impl Failure {
     fn new(what: impl fmt::Display) -> Failure {
-        Failure::Told(FAILED, what.to_string())
+        Failure::Error(FAILED, what.to_string())
     }
 
     /// Returns the failure for an error in writing to the standard output.
     fn unwritten(error: &io::Error) -> Failure {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::Enough,
+            io::ErrorKind::BrokenPipe => Failure::OutputClosed,
             _ => Failure::new(format_args!(
                 "cannot write to the standard output: {error}; send it where there is room"
             )),
@@ -108,28 +108,28 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 fn end(outcome: Result<u8, Failure>) -> ExitCode {
     ExitCode::from(match outcome {
         Ok(status) => status,
-        Err(Failure::Enough) => WHOLE,
-        Err(Failure::Stopped(signal)) => 128 + signal,
-        Err(Failure::Told(status, what)) => {
-            tell(what);
+        Err(Failure::OutputClosed) => WHOLE,
+        Err(Failure::Signalled(signal)) => 128 + signal,
+        Err(Failure::Error(status, what)) => {
+            report(what);
             status
         }
     })
 }
 
 /// Writes one line to the standard error, with the program's name in front.
-fn tell(what: impl fmt::Display) {
+fn report(what: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "herd-journal: {what}");
 }
 
 /// Writes all of `text` to the standard output, and flushes it.
-fn say(text: &str) -> Result<(), Failure> {
+fn print_text(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let said = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
     match said.map_err(|error| Failure::unwritten(&error)) {
-        Err(Failure::Enough) | Ok(()) => Ok(()), // a closed pipe does not change the exit status
+        Err(Failure::OutputClosed) | Ok(()) => Ok(()), // a closed pipe does not change the exit status
         Err(failure) => Err(failure),
     }
 }

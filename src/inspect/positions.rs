@@ -2,9 +2,9 @@
 
 use super::Failure;
 use super::census::Damage;
+use super::report;
 use super::sink::Stop;
 use super::source::Journal;
-use super::tell;
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::Limits;
 use crate::core::journal::format::{Entry, Piece};
@@ -18,18 +18,18 @@ const STEP_BYTES: usize = 64 << 10;
 pub(super) struct Positions {
     pub(super) records: Records,
     /// The number of records that this version cannot parse or store.
-    not_understood: u64,
+    unparsed: u64,
 }
 
 impl Positions {
     pub(super) fn new() -> Positions {
         Positions {
             records: Records::new(&Limits::default()),
-            not_understood: 0,
+            unparsed: 0,
         }
     }
 
-    pub(super) fn note(&mut self, piece: &Piece<'_>) {
+    pub(super) fn add(&mut self, piece: &Piece<'_>) {
         let Piece::Entry {
             entry: Entry::Record { seq, epoch, line },
             ..
@@ -41,7 +41,7 @@ impl Positions {
         match merged {
             Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
             Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
-                self.not_understood += 1
+                self.unparsed += 1
             }
         }
     }
@@ -56,7 +56,7 @@ impl Positions {
         let mut positions = Positions::new();
         let mut damage = Damage::default();
         journal.read(stop, |piece| {
-            damage.note(&piece);
+            damage.observe(&piece);
             let is_other = match &piece {
                 Piece::Entry {
                     entry: Entry::Record { line, .. },
@@ -65,37 +65,33 @@ impl Positions {
                 Piece::Entry { .. } | Piece::Gap { .. } => true,
             };
             if !is_other {
-                positions.note(&piece);
+                positions.add(&piece);
             }
             Ok(())
         })?;
-        if positions.not_understood > 0 {
-            tell(format_args!(
+        if positions.unparsed > 0 {
+            report(format_args!(
                 "{} cannot be understood by this version, and {} left out",
-                Counted(positions.not_understood, "record"),
-                if positions.not_understood == 1 {
-                    "is"
-                } else {
-                    "are"
-                }
+                Counted(positions.unparsed, "record"),
+                if positions.unparsed == 1 { "is" } else { "are" }
             ));
         }
         Ok((positions, damage))
     }
 
-    /// Calls `hand_on` with each record, in the order of the changes. The arguments are the
-    /// sequence number, the epoch and the `AT` line. If `hand_on` fails, no further record follows,
+    /// Calls `visit` with each record, in the order of the changes. The arguments are the
+    /// sequence number, the epoch and the `AT` line. If `visit` fails, no further record follows,
     /// and the error is returned.
-    pub(super) fn each(
+    pub(super) fn for_each(
         mut self,
-        mut hand_on: impl FnMut(u64, u32, &[u8]) -> Result<(), Failure>,
+        mut visit: impl FnMut(u64, u32, &[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let reader = self.records.open_reader(0);
         let mut outcome = Ok(());
         while outcome.is_ok() && !self.records.is_caught_up(reader) {
             self.records.copy(reader, STEP_BYTES, |seq, epoch, line| {
                 if outcome.is_ok() {
-                    outcome = hand_on(seq, epoch, line);
+                    outcome = visit(seq, epoch, line);
                 }
                 line.len()
             });
@@ -106,20 +102,23 @@ impl Positions {
 
 /// Warns on the standard error that records can be missing or old, if the journal is damaged.
 /// Returns whether it is damaged.
-pub(super) fn warn_of(journal: &Journal, damage: &Damage) -> bool {
-    let is_mended = journal.head.as_ref().is_some_and(|head| head.is_mended);
+pub(super) fn warn_if_damaged(journal: &Journal, damage: &Damage) -> bool {
+    let is_header_repaired = journal
+        .head
+        .as_ref()
+        .is_some_and(|head| head.is_header_repaired);
     if damage.count > 0 {
-        tell(format_args!(
+        report(format_args!(
             "{} is damaged at {} ({} bytes): positions may be missing, or older than they were; herd-journal verify says where",
             journal.path.display(),
             Counted(damage.count, "place"),
             damage.bytes
         ));
-    } else if is_mended {
-        tell(format_args!(
+    } else if is_header_repaired {
+        report(format_args!(
             "the header of {} is damaged; herd-journal repair mends it",
             journal.path.display()
         ));
     }
-    is_mended || damage.count > 0
+    is_header_repaired || damage.count > 0
 }

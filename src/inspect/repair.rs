@@ -20,9 +20,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::census::{Damage, entries};
 use super::cli::Repair;
-use super::sink::{Made, NewFile, Stop, sync_directory, unwritable};
-use super::source::{Head, Journal};
-use super::{Failure, WHOLE, say};
+use super::sink::{NewFile, Stop, SyncedFile, sync_directory, unwritable};
+use super::source::{Journal, JournalHeader};
+use super::{Failure, WHOLE, print_text};
 use crate::core::journal::format::{
     Entry, Format, Piece, Replay, Salt, Tail, header, write_checksums,
 };
@@ -36,14 +36,14 @@ pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
     let (journal, _lock) = Journal::open_alone(&options.journal)?;
     let Some(head) = &journal.head else {
         let path = journal.path.display();
-        say(&format!(
+        print_text(&format!(
             "{path}: nothing is written in it; there is nothing to repair\n"
         ))?;
         return Ok(WHOLE);
     };
     let mut damage = Damage::default();
     let tail = journal.read(&stop, |piece| {
-        damage.note(&piece);
+        damage.observe(&piece);
         Ok(())
     })?;
     let target = match &options.output {
@@ -58,27 +58,29 @@ pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
             target.display()
         )));
     }
-    let is_whole = damage.count == 0 && tail.torn_bytes == 0 && !head.is_mended;
+    let is_whole = damage.count == 0 && tail.torn_bytes == 0 && !head.is_header_repaired;
     if options.in_place && is_whole && matches!(head.format, Format::Two(_)) {
         let path = journal.path.display();
-        say(&format!("{path}: whole; there is nothing to repair\n"))?;
+        print_text(&format!("{path}: whole; there is nothing to repair\n"))?;
         return Ok(WHOLE);
     }
-    let (made, kept) = write(&journal, head, &target, damage.count > 0, &stop)?;
+    let (synced_file, counts) = write(&journal, head, &target, damage.count > 0, &stop)?;
     let backup = match options.in_place {
-        true => Some(take_place(made)?),
+        true => Some(replace_target(synced_file)?),
         false => {
-            name(made)?;
+            give_name(synced_file)?;
             None
         }
     };
-    say(&told(&journal, head, &damage, tail, &kept, &target, backup))?;
+    print_text(&summary(
+        &journal, head, &damage, tail, &counts, &target, backup,
+    ))?;
     Ok(WHOLE)
 }
 
 /// Counts of what is in the repaired journal.
 #[derive(Default)]
-struct Kept {
+struct RepairCounts {
     entries: u64,
     records: u64,
     bytes: u64,
@@ -89,36 +91,36 @@ struct Kept {
 /// Writes the entries that are kept to a new file, syncs the file, and reads it back.
 fn write(
     journal: &Journal,
-    head: &Head,
+    head: &JournalHeader,
     target: &Path,
-    is_new_life: bool,
+    drops_lives: bool,
     stop: &Stop,
-) -> Result<(Made, Kept), Failure> {
+) -> Result<(SyncedFile, RepairCounts), Failure> {
     let salt = new_salt()?;
     let mut file = NewFile::create(target)?;
-    file.belong_like(&journal.file)?;
+    file.copy_owner_and_mode(&journal.file)?;
     let header = header(&head.server, salt);
     file.write(&header)?;
     let mut offset = header.len() as u64;
-    let mut kept = Kept::default();
+    let mut counts = RepairCounts::default();
     let mut piece_bytes = Vec::with_capacity(PIECE_BYTES * 2);
     journal.read(stop, |piece| {
         let Piece::Entry { entry, .. } = piece else {
             return Ok(());
         };
         match entry {
-            Entry::Record { .. } => kept.records += 1,
+            Entry::Record { .. } => counts.records += 1,
             // The offset in this entry is valid only in the old file.
             Entry::Synced { .. } => return Ok(()),
             Entry::Life { .. } | Entry::Received { .. } | Entry::Confirmed { .. }
-                if is_new_life =>
+                if drops_lives =>
             {
-                kept.left_out += 1;
+                counts.left_out += 1;
                 return Ok(());
             }
             Entry::Life { .. } | Entry::Received { .. } | Entry::Confirmed { .. } => {}
         }
-        kept.entries += 1;
+        counts.entries += 1;
         entry.write(&mut piece_bytes);
         if piece_bytes.len() >= PIECE_BYTES {
             flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
@@ -131,10 +133,10 @@ fn write(
     // the gap is damage.
     Entry::Synced { offset }.write(&mut piece_bytes);
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
-    kept.bytes = offset;
-    let made = file.sync()?;
-    check(&made, &head.server, kept.entries + 1)?;
-    Ok((made, kept))
+    counts.bytes = offset;
+    let synced_file = file.sync()?;
+    check(&synced_file, &head.server, counts.entries + 1)?;
+    Ok((synced_file, counts))
 }
 
 fn flush(
@@ -159,15 +161,15 @@ fn new_salt() -> Result<Salt, Failure> {
 }
 
 /// Reads the new file as the server does when it starts, and checks that every entry is there.
-fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
+fn check(synced_file: &SyncedFile, server: &str, entries: u64) -> Result<(), Failure> {
     use std::io::Read;
     let failed = |what: String| {
         Failure::new(format_args!(
             "{} cannot be read back: {what}; is the disk broken?",
-            made.part.display()
+            synced_file.part.display()
         ))
     };
-    let mut file = fs::File::open(&made.part).map_err(|error| failed(error.to_string()))?;
+    let mut file = fs::File::open(&synced_file.part).map_err(|error| failed(error.to_string()))?;
     let mut replay = Replay::new(server, machine_boot_id());
     let mut found = 0;
     let mut buffer = vec![0; 1 << 20];
@@ -189,29 +191,30 @@ fn check(made: &Made, server: &str, entries: u64) -> Result<(), Failure> {
 }
 
 /// Gives the new file its name. Fails if another file has the name.
-fn name(made: Made) -> Result<(), Failure> {
-    let named = match fs::hard_link(&made.part, &made.target) {
+fn give_name(synced_file: SyncedFile) -> Result<(), Failure> {
+    let named = match fs::hard_link(&synced_file.part, &synced_file.target) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
         // The file system may have no hard links. This is the second choice, because a rename would
         // replace another file of that name.
-        Err(_) => fs::rename(&made.part, &made.target),
+        Err(_) => fs::rename(&synced_file.part, &synced_file.target),
     };
-    named.map_err(|error| unwritable(&made.target, &error))?;
-    sync_directory(&made.target)
+    named.map_err(|error| unwritable(&synced_file.target, &error))?;
+    sync_directory(&synced_file.target)
 }
 
 /// Gives the journal's name to the new file, and a backup name to the old one. Returns the backup
 /// name. If the file system has hard links, the journal's name exists at every moment.
-fn take_place(made: Made) -> Result<PathBuf, Failure> {
-    let backup = free_name(&made.target)?;
-    if fs::hard_link(&made.target, &backup).is_err() {
-        fs::rename(&made.target, &backup).map_err(|error| unwritable(&backup, &error))?;
+fn replace_target(synced_file: SyncedFile) -> Result<PathBuf, Failure> {
+    let backup = free_name(&synced_file.target)?;
+    if fs::hard_link(&synced_file.target, &backup).is_err() {
+        fs::rename(&synced_file.target, &backup).map_err(|error| unwritable(&backup, &error))?;
     }
     // The backup's name must survive a crash before the old file loses the journal's name.
-    sync_directory(&made.target)?;
-    fs::rename(&made.part, &made.target).map_err(|error| unwritable(&made.target, &error))?;
-    sync_directory(&made.target)?;
+    sync_directory(&synced_file.target)?;
+    fs::rename(&synced_file.part, &synced_file.target)
+        .map_err(|error| unwritable(&synced_file.target, &error))?;
+    sync_directory(&synced_file.target)?;
     Ok(backup)
 }
 
@@ -233,17 +236,17 @@ fn free_name(journal: &Path) -> Result<PathBuf, Failure> {
     )))
 }
 
-fn told(
+fn summary(
     journal: &Journal,
-    head: &Head,
+    head: &JournalHeader,
     damage: &Damage,
     tail: Tail,
-    kept: &Kept,
+    counts: &RepairCounts,
     target: &Path,
     backup: Option<PathBuf>,
 ) -> String {
     let mut text = format!("{}: repaired\n", journal.path.display());
-    if head.is_mended {
+    if head.is_header_repaired {
         text += &format!("  mended        the header, bytes 0 to {}\n", head.bytes);
     }
     text += &damage.lines().replace("damaged  ", "taken out");
@@ -257,15 +260,15 @@ fn told(
     }
     text += &format!(
         "  kept          {}, {} of them records\n  written       {} ({} bytes)\n",
-        entries(kept.entries),
-        kept.records,
+        entries(counts.entries),
+        counts.records,
         target.display(),
-        kept.bytes
+        counts.bytes
     );
     if damage.count > 0 {
         text += &format!(
             "  new life      what it said of lives and neighbours is left out ({}): at its start {} sends every neighbour everything, and asks for everything; a position that was lost here and nowhere else is gone, or back at an older one\n",
-            entries(kept.left_out),
+            entries(counts.left_out),
             head.server
         );
         if head.format == Format::One {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
-use super::{Failure, tell};
+use super::{Failure, report};
 
 /// The number of a signal that arrived while a file was being written; 0 if there was none. The
 /// incomplete file is then removed.
@@ -40,7 +40,7 @@ impl Stop {
     pub(super) fn check(&self) -> Result<(), Failure> {
         match u8::try_from(self.0.load(Ordering::Relaxed)) {
             Ok(0) | Err(_) => Ok(()),
-            Ok(signal) => Err(Failure::Stopped(signal)),
+            Ok(signal) => Err(Failure::Signalled(signal)),
         }
     }
 }
@@ -95,10 +95,10 @@ impl Sink {
             Sink::Stdout(mut stdout) => stdout.flush().map_err(|error| Failure::unwritten(&error)),
             Sink::Device(path, mut file) => file.flush().map_err(|error| ended(&path, &error)),
             Sink::File(file) => {
-                let made = file.sync()?;
-                fs::rename(&made.part, &made.target)
-                    .map_err(|error| unwritable(&made.target, &error))?;
-                sync_directory(&made.target)
+                let synced_file = file.sync()?;
+                fs::rename(&synced_file.part, &synced_file.target)
+                    .map_err(|error| unwritable(&synced_file.target, &error))?;
+                sync_directory(&synced_file.target)
             }
         }
     }
@@ -107,7 +107,7 @@ impl Sink {
 /// Returns the failure for an error in writing to a device. A closed pipe is not an error.
 fn ended(path: &Path, error: &io::Error) -> Failure {
     match error.kind() {
-        ErrorKind::BrokenPipe => Failure::Enough,
+        ErrorKind::BrokenPipe => Failure::OutputClosed,
         _ => unwritable(path, error),
     }
 }
@@ -129,13 +129,13 @@ impl NewFile {
         let mut part = target.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        let made = OpenOptions::new()
+        let opened = OpenOptions::new()
             .read(true)
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&part);
-        match made {
+        match opened {
             Ok(file) => Ok(NewFile {
                 target: target.to_owned(),
                 part,
@@ -158,7 +158,7 @@ impl NewFile {
 
     /// Gives the new file the owner and the permissions of `other`, so that the same user can open
     /// it. Only warns if the owner cannot be set.
-    pub(super) fn belong_like(&mut self, other: &File) -> Result<(), Failure> {
+    pub(super) fn copy_owner_and_mode(&mut self, other: &File) -> Result<(), Failure> {
         let file = self.file.get_ref();
         let failed = |error: io::Error| unwritable(&self.part, &error);
         let (own, theirs) = (
@@ -169,7 +169,7 @@ impl NewFile {
             && let Err(error) =
                 std::os::unix::fs::fchown(file, Some(theirs.uid()), Some(theirs.gid()))
         {
-            tell(format_args!(
+            report(format_args!(
                 "the new journal cannot be given to the owner of the old one ({error}): chown {}:{} {} before the server starts",
                 theirs.uid(),
                 theirs.gid(),
@@ -182,13 +182,13 @@ impl NewFile {
 
     /// Writes everything to the disk, so that it survives a loss of power. The file does not have
     /// its final name yet.
-    pub(super) fn sync(mut self) -> Result<Made, Failure> {
+    pub(super) fn sync(mut self) -> Result<SyncedFile, Failure> {
         let synced = self
             .file
             .flush()
             .and_then(|()| self.file.get_ref().sync_all());
         synced.map_err(|error| unwritable(&self.part, &error))?;
-        Ok(Made {
+        Ok(SyncedFile {
             target: self.target.clone(),
             part: self.part.clone(),
             _unnamed: self,
@@ -203,7 +203,7 @@ impl Drop for NewFile {
 }
 
 /// A complete and synced file, which does not have its final name yet.
-pub(super) struct Made {
+pub(super) struct SyncedFile {
     pub(super) target: PathBuf,
     pub(super) part: PathBuf,
     /// Removes the temporary name when this value is dropped.

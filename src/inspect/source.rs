@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 
 use super::sink::Stop;
-use super::{DAMAGED, Failure, tell};
+use super::{DAMAGED, Failure, report};
 use crate::core::base::clock::Time;
 use crate::core::journal::format::{Format, HeaderProbe, Piece, Scan, Tail, probe_header};
 use crate::shell::clock::Clock;
@@ -27,17 +27,17 @@ pub(super) struct Journal {
     pub(super) path: PathBuf,
     pub(super) file: File,
     /// The contents of the journal's header. `None` if no header is written yet.
-    pub(super) head: Option<Head>,
+    pub(super) head: Option<JournalHeader>,
 }
 
 /// The contents of a header.
-pub(super) struct Head {
+pub(super) struct JournalHeader {
     pub(super) server: String,
     pub(super) format: Format,
     /// The length of the header in bytes. The first entry begins there.
     pub(super) bytes: u64,
     /// Whether the header is damaged, but enough of it is left to read the journal.
-    pub(super) is_mended: bool,
+    pub(super) is_header_repaired: bool,
 }
 
 impl Journal {
@@ -45,10 +45,10 @@ impl Journal {
     pub(super) fn open(path: &Path) -> Result<Journal, Failure> {
         let path = find(path)?;
         let file = open(&path)?;
-        let head = read_head(&path, &file)?;
+        let head = read_header(&path, &file)?;
         if is_locked(&path) {
             let server = head.as_ref().map_or("its server", |head| &head.server);
-            tell(format_args!(
+            report(format_args!(
                 "{server} is running: what it is writing may be incomplete here"
             ));
         }
@@ -61,7 +61,7 @@ impl Journal {
         let path = find(path)?;
         let file = open(&path)?;
         let lock = lock(&path)?;
-        let head = read_head(&path, &file)?;
+        let head = read_header(&path, &file)?;
         Ok((Journal { path, file, head }, lock))
     }
 
@@ -69,12 +69,12 @@ impl Journal {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads everything after the header, and calls `tell` with each piece. Returns the offset
+    /// Reads everything after the header, and calls `report` with each piece. Returns the offset
     /// after the last good entry, and the number of torn bytes after that offset.
     pub(super) fn read(
         &self,
         stop: &Stop,
-        mut tell: impl FnMut(Piece<'_>) -> Result<(), Failure>,
+        mut on_piece: impl FnMut(Piece<'_>) -> Result<(), Failure>,
     ) -> Result<Tail, Failure> {
         let Some(head) = &self.head else {
             return Ok(Tail {
@@ -87,9 +87,9 @@ impl Journal {
         let mut buffer = vec![0; READ_BYTES];
         let mut offset = head.bytes;
         let mut outcome = Ok(());
-        let mut pass_on = |piece: Piece<'_>| {
+        let mut forward = |piece: Piece<'_>| {
             if outcome.is_ok() {
-                outcome = tell(piece);
+                outcome = on_piece(piece);
             }
         };
         loop {
@@ -98,14 +98,14 @@ impl Journal {
                 Ok(0) => break,
                 Ok(count) => {
                     offset += count as u64;
-                    scan.data_received(&buffer[..count], &mut pass_on);
+                    scan.data_received(&buffer[..count], &mut forward);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.unreadable(offset, &error)),
             }
             progress.at(offset);
         }
-        let tail = scan.finish(&mut pass_on);
+        let tail = scan.finish(&mut forward);
         outcome?;
         Ok(tail)
     }
@@ -120,9 +120,9 @@ impl Journal {
 
 /// Returns the journal's path: `path` itself, or the journal in `path` if that is a data directory.
 fn find(path: &Path) -> Result<PathBuf, Failure> {
-    let shown = path.display();
+    let path_text = path.display();
     let metadata = fs::metadata(path)
-        .map_err(|error| Failure::new(format_args!("cannot look at {shown}: {error}")))?;
+        .map_err(|error| Failure::new(format_args!("cannot look at {path_text}: {error}")))?;
     if !metadata.is_dir() {
         return Ok(path.to_owned());
     }
@@ -133,7 +133,7 @@ fn find(path: &Path) -> Result<PathBuf, Failure> {
     // `path` can be the parent of the data directories of several servers. Find the journals in
     // them for the error message.
     let entries = fs::read_dir(path)
-        .map_err(|error| Failure::new(format_args!("cannot look into {shown}: {error}")))?;
+        .map_err(|error| Failure::new(format_args!("cannot look into {path_text}: {error}")))?;
     let mut with_journal: Vec<String> = entries
         .flatten()
         .map(|entry| entry.path())
@@ -146,18 +146,18 @@ fn find(path: &Path) -> Result<PathBuf, Failure> {
         _ => format!("; there is one in {}", with_journal.join(", ")),
     };
     Err(Failure::new(format_args!(
-        "there is no journal in {shown}{hint}"
+        "there is no journal in {path_text}{hint}"
     )))
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
-    let shown = path.display();
+    let path_text = path.display();
     let unreadable = |error: io::Error| {
         let hint = match error.kind() {
             ErrorKind::PermissionDenied => "; only the server's user may read it",
             _ => "",
         };
-        Failure::new(format_args!("cannot read {shown}: {error}{hint}"))
+        Failure::new(format_args!("cannot read {path_text}: {error}{hint}"))
     };
     // Without `NONBLOCK`, opening a named pipe would wait for a writer.
     let mut options = OpenOptions::new();
@@ -169,13 +169,13 @@ fn open(path: &Path) -> Result<File, Failure> {
     match metadata.is_file() {
         true => Ok(file),
         false => Err(Failure::new(format_args!(
-            "{shown} is no regular file, and so no journal"
+            "{path_text} is no regular file, and so no journal"
         ))),
     }
 }
 
-fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
-    let shown = path.display();
+fn read_header(path: &Path, file: &File) -> Result<Option<JournalHeader>, Failure> {
+    let path_text = path.display();
     let mut first = vec![0; LABEL_BYTES];
     let mut length = 0;
     while length < first.len() {
@@ -184,12 +184,14 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
             Ok(count) => length += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
-                return Err(Failure::new(format_args!("cannot read {shown}: {error}")));
+                return Err(Failure::new(format_args!(
+                    "cannot read {path_text}: {error}"
+                )));
             }
         }
     }
     first.truncate(length);
-    let (server, format, bytes, is_mended) = match probe_header(&first) {
+    let (server, format, bytes, is_header_repaired) = match probe_header(&first) {
         HeaderProbe::Valid {
             server,
             format,
@@ -205,21 +207,21 @@ fn read_head(path: &Path, file: &File) -> Result<Option<Head>, Failure> {
         HeaderProbe::SaltLost => return Err(lost(path)),
         HeaderProbe::NewerFormat(format) => {
             return Err(Failure::new(format_args!(
-                "{shown} is a journal of format {format}, which version {} does not know; use the herd-journal of the version that wrote it",
+                "{path_text} is a journal of format {format}, which version {} does not know; use the herd-journal of the version that wrote it",
                 env!("CARGO_PKG_VERSION")
             )));
         }
         HeaderProbe::NotAJournal => {
             return Err(Failure::new(format_args!(
-                "{shown} does not begin as the journal of a herd-mio server: it is another file, or its beginning is destroyed"
+                "{path_text} does not begin as the journal of a herd-mio server: it is another file, or its beginning is destroyed"
             )));
         }
     };
-    Ok(Some(Head {
+    Ok(Some(JournalHeader {
         server,
         format,
         bytes: bytes as u64,
-        is_mended,
+        is_header_repaired,
     }))
 }
 
@@ -239,7 +241,7 @@ fn has_more(file: &File, mut offset: u64) -> bool {
 }
 
 fn lost(path: &Path) -> Failure {
-    Failure::Told(
+    Failure::Error(
         DAMAGED,
         format!(
             "the header of {} is destroyed, and with it the salt: no entry can be told from garbage. Put a good copy in its place, or move it away: then the server begins empty, and is sent what its neighbours know",
@@ -277,14 +279,14 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
         return Ok(None);
     }
     let path = lock_path(journal);
-    let shown = path.display();
+    let path_text = path.display();
     let is_new = !path.exists();
-    let made = OpenOptions::new()
+    let opened = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .open(&path);
-    let lock = match made {
+    let lock = match opened {
         Ok(lock) => {
             // The server has to open the lock file too, and can run as another user.
             if is_new && let Ok(owner) = fs::metadata(journal) {
@@ -296,7 +298,7 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => return Ok(None),
         Err(error) => {
             return Err(Failure::new(format_args!(
-                "cannot lock {shown}: {error}; repair needs to, so that no server starts meanwhile; or look at a copy of another name"
+                "cannot lock {path_text}: {error}; repair needs to, so that no server starts meanwhile; or look at a copy of another name"
             )));
         }
     };
@@ -307,14 +309,14 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
             journal.display()
         ))),
         Err(TryLockError::Error(error)) if has_no_locks(&error) => {
-            tell(format_args!(
-                "the file system of {shown} has no locks: make sure that the server does not run"
+            report(format_args!(
+                "the file system of {path_text} has no locks: make sure that the server does not run"
             ));
             Ok(None)
         }
-        Err(TryLockError::Error(error)) => {
-            Err(Failure::new(format_args!("cannot lock {shown}: {error}")))
-        }
+        Err(TryLockError::Error(error)) => Err(Failure::new(format_args!(
+            "cannot lock {path_text}: {error}"
+        ))),
     }
 }
 

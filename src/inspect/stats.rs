@@ -5,11 +5,11 @@ use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use super::census::{Census, KINDS, Stamp, number_of};
+use super::census::{Census, KIND_NAMES, Stamp, format_number};
 use super::cli::Stats;
-use super::positions::{Positions, warn_of};
+use super::positions::{Positions, warn_if_damaged};
 use super::source::Journal;
-use super::{DAMAGED, Failure, WHOLE, say};
+use super::{DAMAGED, Failure, WHOLE, print_text};
 use crate::core::journal::durability::journal_bytes;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::wire::escape::Escaped;
@@ -30,17 +30,17 @@ struct Clients {
 pub(super) fn run(options: &Stats) -> Result<u8, Failure> {
     let journal = Journal::open(&options.journal)?;
     let mut positions = Positions::new();
-    let census = Census::take(&journal, |piece| positions.note(piece))?;
+    let census = Census::take(&journal, |piece| positions.add(piece))?;
     let clients = Clients {
         known: positions.records.positions() as u64,
         forgotten: positions.records.tombstones() as u64,
     };
     let compacted = compacted_bytes(&journal, &census, &positions);
-    say(&match options.json {
+    print_text(&match options.json {
         true => format!("{}\n", in_json(&journal, &census, &clients, compacted)),
         false => in_words(&journal, &census, &clients, compacted),
     })?;
-    Ok(match warn_of(&journal, &census.damage) {
+    Ok(match warn_if_damaged(&journal, &census.damage) {
         true => DAMAGED,
         false => WHOLE,
     })
@@ -87,7 +87,7 @@ fn in_words(journal: &Journal, census: &Census, clients: &Clients, compacted: u6
         text += &format!(
             "  server        {}, format {}\n",
             head.server,
-            number_of(head.format)
+            format_number(head.format)
         );
     }
     text += &format!("  clients       {}\n", clients.known);
@@ -104,13 +104,13 @@ fn in_words(journal: &Journal, census: &Census, clients: &Clients, compacted: u6
         text += &format!("  last stamp    {}\n", shown(last));
     }
     text += &format!("\n  {:<24} {:>12} {:>14}\n", "entries", "number", "bytes");
-    for (name, kind) in KINDS.iter().zip(&census.kinds) {
+    for (name, kind) in KIND_NAMES.iter().zip(&census.kinds) {
         text += &format!("  {name:<24} {:>12} {:>14}\n", kind.entries, kind.bytes);
     }
-    if !census.servers.is_empty() {
+    if !census.records_by_server.is_empty() {
         text += &format!("\n  {:<24} {:>12}\n", "heard by", "records");
     }
-    for (server, records) in &census.servers {
+    for (server, records) in &census.records_by_server {
         text += &format!("  {:<24} {records:>12}\n", Escaped(server).to_string());
     }
     if !census.neighbours.is_empty() {
@@ -138,7 +138,7 @@ fn in_json(
     clients: &Clients,
     compacted: u64,
 ) -> serde_json::Value {
-    let kinds: serde_json::Map<_, _> = KINDS
+    let kinds: serde_json::Map<_, _> = KIND_NAMES
         .iter()
         .zip(&census.kinds)
         .map(|(name, kind)| {
@@ -147,7 +147,7 @@ fn in_json(
         })
         .collect();
     let servers: serde_json::Map<_, _> = census
-        .servers
+        .records_by_server
         .iter()
         .map(|(name, records)| (Escaped(name).to_string(), json!(records)))
         .collect();
@@ -164,7 +164,7 @@ fn in_json(
     json!({
         "file": journal.path.to_string_lossy(),
         "server": journal.head.as_ref().map(|head| &head.server),
-        "format": journal.head.as_ref().map(|head| number_of(head.format)),
+        "format": journal.head.as_ref().map(|head| format_number(head.format)),
         "clients": clients.known,
         "forgotten": clients.forgotten,
         "bytes": census.tail.offset,

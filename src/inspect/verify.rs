@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::census::{Census, entries, number_of};
+use super::census::{Census, entries, format_number};
 use super::cli::Verify;
 use super::source::Journal;
-use super::{DAMAGED, FAILED, Failure, WHOLE, say, tell};
+use super::{DAMAGED, FAILED, Failure, WHOLE, print_text, report};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
@@ -23,15 +23,15 @@ pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
     for path in &options.journals {
         worst = worst.max(match verify(path, options.json) {
             Ok(status) => status,
-            Err(Failure::Told(status, what)) => {
-                tell(&what);
+            Err(Failure::Error(status, what)) => {
+                report(&what);
                 if options.json {
                     let state = match status {
                         DAMAGED => "damaged",
                         _ => "unreadable",
                     };
                     let file = path.to_string_lossy();
-                    say(&format!(
+                    print_text(&format!(
                         "{}\n",
                         json!({"file": file, "state": state, "error": what})
                     ))?;
@@ -49,8 +49,8 @@ fn verify(path: &Path, as_json: bool) -> Result<u8, Failure> {
     let census = Census::take(&journal, |_| ())?;
     let state = State::of(&journal, &census);
     match as_json {
-        true => say(&format!("{}\n", in_json(&journal, &census, state)))?,
-        false => say(&in_words(&journal, &census, state))?,
+        true => print_text(&format!("{}\n", in_json(&journal, &census, state)))?,
+        false => print_text(&in_words(&journal, &census, state))?,
     }
     Ok(state.status())
 }
@@ -71,7 +71,7 @@ impl State {
         let Some(head) = &journal.head else {
             return State::Empty;
         };
-        if head.is_mended || census.damage.count > 0 {
+        if head.is_header_repaired || census.damage.count > 0 {
             State::Damaged
         } else if census.tail.torn_bytes > 0 {
             State::Torn
@@ -100,12 +100,12 @@ impl fmt::Display for State {
 }
 
 /// Describes what a start of the server does with the journal.
-fn a_start(journal: &Journal, census: &Census) -> String {
+fn describe_start(journal: &Journal, census: &Census) -> String {
     let Some(head) = &journal.head else {
         return "begins a new journal".to_owned();
     };
     let damage = &census.damage;
-    if head.is_mended {
+    if head.is_header_repaired {
         return "refuses it, because of its header; herd-journal repair mends that".to_owned();
     }
     if damage.is_refused() {
@@ -114,7 +114,7 @@ fn a_start(journal: &Journal, census: &Census) -> String {
     match (damage.count, census.tail.torn_bytes, head.format) {
         (1.., _, _) => format!(
             "takes it for what a loss of power left, and cuts off everything from the damaged place on, {} that are good among it; herd-journal repair keeps them",
-            entries(damage.entries_behind)
+            entries(damage.entries_after_first_gap)
         ),
         (0, 1.., _) => "cuts the torn end off, and reads the rest".to_owned(),
         (0, 0, Format::One) => "reads it, and writes it anew in format 2".to_owned(),
@@ -126,13 +126,13 @@ fn in_words(journal: &Journal, census: &Census, state: State) -> String {
     let mut text = format!("{}: {state}\n", journal.path.display());
     let Some(head) = &journal.head else {
         text += "  bytes         none is written; if there was a journal here, it is lost\n";
-        text += &format!("  a start       {}\n", a_start(journal, census));
+        text += &format!("  a start       {}\n", describe_start(journal, census));
         return text;
     };
     text += &format!(
         "  server        {}\n  format        {}\n",
         head.server,
-        number_of(head.format)
+        format_number(head.format)
     );
     text += &match census.last_life {
         Some(boot) => format!("  lives         {}, the last is {boot}\n", census.lives()),
@@ -149,13 +149,13 @@ fn in_words(journal: &Journal, census: &Census, state: State) -> String {
         0 => text += "\n",
         reserved => text += &format!(", and {reserved} of reserved room\n"),
     }
-    if census.not_understood > 0 {
+    if census.unparsed > 0 {
         text += &format!(
             "  not read      {} that this version does not understand\n",
-            Counted(census.not_understood, "record")
+            Counted(census.unparsed, "record")
         );
     }
-    if head.is_mended {
+    if head.is_header_repaired {
         text += &format!("  damaged       in the header, bytes 0 to {}\n", head.bytes);
     }
     text += &census.damage.lines();
@@ -171,14 +171,14 @@ fn in_words(journal: &Journal, census: &Census, state: State) -> String {
             census.tail.torn_bytes
         );
     }
-    text += &format!("  a start       {}\n", a_start(journal, census));
+    text += &format!("  a start       {}\n", describe_start(journal, census));
     text
 }
 
 fn in_json(journal: &Journal, census: &Census, state: State) -> serde_json::Value {
     let places: Vec<_> = census
         .damage
-        .places
+        .gaps
         .iter()
         .map(|(offset, end)| json!({"offset": offset, "bytes": end - offset}))
         .collect();
@@ -192,8 +192,8 @@ fn in_json(journal: &Journal, census: &Census, state: State) -> serde_json::Valu
             State::Damaged => "damaged",
         },
         "server": head.map(|head| &head.server),
-        "format": head.map(|head| number_of(head.format)),
-        "header_damaged": head.is_some_and(|head| head.is_mended),
+        "format": head.map(|head| format_number(head.format)),
+        "header_damaged": head.is_some_and(|head| head.is_header_repaired),
         "lives": census.lives(),
         "last_life": census.last_life.map(|boot| boot.to_string()),
         "entries": census.entries(),
@@ -205,6 +205,6 @@ fn in_json(journal: &Journal, census: &Census, state: State) -> serde_json::Valu
         "damaged_places": census.damage.count,
         "damaged_bytes": census.damage.bytes,
         "torn_bytes": census.tail.torn_bytes,
-        "start": a_start(journal, census),
+        "start": describe_start(journal, census),
     })
 }
