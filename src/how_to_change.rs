@@ -62,7 +62,7 @@
 //! ```
 //!
 //! A limit that ends a connection needs a new `Cause`, with lines in `TRANSITIONS` and in the
-//! drawing at the top of `src/core/client/machine.rs`. A test compares the drawing with
+//! diagram at the top of `src/core/client/machine.rs`. A test compares the diagram with
 //! `TRANSITIONS`. Another test fails until `tests/behaviour/limits.rs` names a test that reaches
 //! the limit.
 //!

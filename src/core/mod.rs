@@ -6,9 +6,9 @@
 //!
 //! # Seven rooms
 //!
-//! The modules are layers, here called rooms. A room imports only from rooms below it in this
-//! table; a test checks the imports. The kinds of session import nothing from each other, with one
-//! exception: the client imports [`places`], because it asks questions.
+//! The modules are layers. A layer imports only from layers below it in this table; a test checks
+//! the imports. The kinds of session import nothing from each other, with one exception: [`client`]
+//! imports [`places`], because a client asks questions.
 //!
 //! | room | what it is for |
 //! |---|---|
@@ -29,7 +29,8 @@
 //!   output depends on the order of such a table.
 //! - TLS uses random numbers of the system. The time that TLS uses is the time of the event: see
 //!   [`session::tls_clock`].
-//! - Log lines go to the logger of the `log` crate. What that logger does is not controlled here.
+//! - Log lines go to the logger of the `log` crate. The core does not control what that logger
+//!   does.
 
 pub mod base;
 pub mod client;

@@ -60,14 +60,15 @@ impl Bucket {
         self.full_at <= now
     }
 
-    /// Returns the time at which [`Bucket::take`] succeeds, if nothing is taken until then.
+    /// Returns the time at which the bucket will contain `bytes` bytes, if nothing is taken until
+    /// then.
     #[must_use]
     pub fn available_at(&self, bytes: u64, rate: Rate) -> Time {
         let full_at = self.full_at + rate.refill_time(bytes);
         Time::from_nanos(0) + full_at.since(Time::from_nanos(0) + rate.period)
     }
 
-    /// Whether [`Bucket::take`] would succeed. Takes nothing.
+    /// Whether the bucket contains at least `bytes` bytes.
     #[must_use]
     pub fn contains(mut self, bytes: u64, rate: Rate, now: Time) -> bool {
         self.take(bytes, rate, now)

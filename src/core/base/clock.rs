@@ -10,7 +10,8 @@ use std::time::Duration;
 /// A moment on the monotonic clock, in nanoseconds since an origin. The shell or the simulator
 /// chooses the origin.
 ///
-/// Deadlines and intervals use only this clock. So a step of the wall clock does not move them.
+/// Deadlines and intervals use only this clock. So a step of the wall clock does not move a
+/// deadline.
 ///
 /// The stored number is the nanoseconds plus 1, so it is never 0. `Option<Time>` therefore takes
 /// eight bytes, like `Time`. This matters because each connection stores several optional times.
@@ -31,8 +32,8 @@ impl Time {
     }
 
     /// Returns the moment `ms` milliseconds later. Limits are in milliseconds, so no [`Duration`]
-    /// is needed. This function must be fast: a connection computes its deadlines in every turn in
-    /// which it is used.
+    /// is needed. This function must be fast: an active link computes its heartbeat and silence
+    /// deadlines in every iteration of the event loop.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000_000)))

@@ -16,11 +16,12 @@ pub const LINE_BYTES: usize = 4096;
 /// The maximum number of bytes that a neighbour's line can have before its LF. An `AT` line is
 /// longer than an `IAMAT` line by a server's name and a skew.
 pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
-/// The maximum number of bytes that are read from one connection in one turn. A link also appends
-/// records from the table to its output in pieces of about this many bytes.
+/// The maximum number of bytes that are read from one connection in one turn of the event loop. A
+/// link also appends records from the table to its output in pieces of about this many bytes.
 pub const TURN_BYTES: usize = 64 * 1024;
 
-/// The minimum of `limits.buffer_bytes`, unless it is 0.
+/// The minimum of `limits.buffer_bytes`. The value 0 is allowed too: it stands for a part of the
+/// memory.
 const MIN_BUFFER_BYTES: u64 = 1 << 20;
 
 /// One limit, as `--check` prints it.
@@ -76,8 +77,8 @@ limits! {
     max_clients_per_address = 512, 1..=4_000_000;
     /// Connections of proxies whose PROXY header has not arrived; one more connection is accepted,
     /// and the connection that has waited longest is closed.
-    // The minimum is the number of connections that two turns accept. So the loop can read a header
-    // that has arrived before the connection is closed for a new one.
+    // The minimum is the number of connections that two turns accept. So the loop reads a header
+    // that has arrived before it closes the connection for a newer one.
     max_unidentified = 1_024, 128..=1_000_000;
     /// Time for the PROXY header of a new connection to arrive.
     proxy_header_ms = 4_000, 10..=3_600_000;

@@ -42,8 +42,8 @@ impl fmt::Debug for Secret {
 /// The herd's secret, or two secrets while the secret is being changed.
 ///
 /// The server that dials proves itself with its primary secret. The server that accepts the link
-/// tries each of its own secrets on this proof. It then proves itself with the secret that fits. So
-/// two servers can link if the accepting server has the primary secret of the dialling server.
+/// tries each of its own secrets on this proof. It then proves itself with the secret that matches.
+/// So two servers can link if the accepting server has the primary secret of the dialling server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secrets {
     primary: Secret,
@@ -162,18 +162,19 @@ pub enum PlacesApi {
 /// How many questions Google Places may be asked. 0 stands for any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlacesQuota {
-    /// The maximum number in a second.
+    /// The maximum number of questions in a second.
     pub per_second: u64,
-    /// The maximum number in any 24 hours.
+    /// The maximum number of questions in any 24 hours.
     pub per_day: u64,
-    /// The maximum number of one address in 24 hours, once over half of `per_day` is used. `None`
-    /// stands for [`PlacesQuota::default_share`], without a bound for loopback addresses.
+    /// The maximum number of questions of one address in 24 hours. It applies only after more than
+    /// half of `per_day` is used. `None` stands for [`PlacesQuota::default_share`], and then
+    /// loopback addresses have no maximum.
     pub per_day_per_address: Option<u64>,
 }
 
 impl PlacesQuota {
-    /// Returns the share of an address if the config file sets none: a sixteenth of `per_day`, and
-    /// at least 1.
+    /// Returns the maximum for one address if the config file sets none: a sixteenth of `per_day`,
+    /// and at least 1.
     #[must_use]
     pub fn default_share(&self) -> u64 {
         (self.per_day / 16).max(1)

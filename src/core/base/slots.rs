@@ -5,8 +5,8 @@
 
 use slab::Slab;
 
-/// The id of one entry: its index in the table, and its generation. Entries that had the same index
-/// one after the other have different generations.
+/// The id of one entry: its index in the table, and its generation. If an index is used again, the
+/// new entry has another generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
     index: u32,
@@ -53,8 +53,9 @@ impl std::fmt::Debug for Id {
 /// A table of entries. Each entry has an [`Id`].
 pub struct Slots<T> {
     slab: Slab<T>,
-    /// For each index, the generation of the last entry there, even if that entry was removed. Here
-    /// a generation takes four bytes. Inside the slab, alignment could make that eight.
+    /// For each index, the generation of the last entry there, even if that entry was removed. The
+    /// generations are not in the slab: there, alignment could make each of them take eight bytes
+    /// instead of four.
     generations: Vec<u32>,
     last_generation: u32,
 }
@@ -67,8 +68,8 @@ impl<T> Default for Slots<T> {
 
 impl<T> Slots<T> {
     /// Creates a table with memory reserved for `count` entries. Reserved memory that is not used
-    /// takes only address space. A table that does not grow is never moved, so it leaves no holes
-    /// in the heap.
+    /// takes address space, but no physical memory. A table that does not grow is never copied to a
+    /// larger block, so it leaves no holes in the heap.
     #[must_use]
     pub fn with_capacity(count: usize) -> Slots<T> {
         Slots {

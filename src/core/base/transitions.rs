@@ -4,7 +4,7 @@
 //! and the next state. One method, `enter`, makes every change of state. It asserts that the table
 //! has the transition.
 //!
-//! The documentation page of the machine shows the table as a drawing. A test fails if the drawing
+//! The documentation page of the machine shows the table as a diagram. A test fails if the diagram
 //! differs from the table.
 
 use std::fmt::Debug;
@@ -24,7 +24,7 @@ pub(crate) fn assert_transition<State, Cause>(
     );
 }
 
-/// Returns the drawing of a table: one line for each transition, without the `//! ` in front.
+/// Returns the diagram of a table: one line for each transition, without the `//! ` in front.
 #[cfg(test)]
 pub(crate) fn diagram<State: Debug, Cause: Debug>(table: &[(State, Cause, State)]) -> String {
     let name = |value: &dyn Debug| format!("{value:?}");
@@ -45,7 +45,7 @@ pub(crate) fn diagram<State: Debug, Cause: Debug>(table: &[(State, Cause, State)
     names.iter().zip(targets).map(line).collect()
 }
 
-/// Asserts that `source`, the source file of a machine, contains the drawing of its table.
+/// Asserts that `source`, the source file of a machine, contains the diagram of its table.
 #[cfg(test)]
 pub(crate) fn assert_diagram<State: Debug, Cause: Debug>(
     source: &str,

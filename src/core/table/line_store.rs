@@ -58,21 +58,22 @@ pub trait LineStore {
     /// Appends the line to `out`.
     fn write(&self, number: u32, out: &mut Vec<u8>);
 
-    /// Whether the stored line is certainly equal to `line`. This check is cheap: it does not
+    /// Whether the stored line is not packed, and equal to `line`. This check is cheap: it does not
     /// unpack a packed line, but returns `false`, even if the lines are equal.
     #[must_use]
     fn certainly_equals(&self, number: u32, line: &[u8]) -> bool;
 
-    /// Returns the stored line, not packed, with its hash and its rank.
+    /// Returns the stored line with its hash and its rank. A packed line is unpacked first.
     #[must_use]
     fn unpack(&mut self, number: u32) -> LineRef<'_>;
 }
 
-/// The origin of a record: one life of one neighbour, or any client of this server.
+/// The origin of a record: one life of one neighbour, or the clients of this server. A *life* of a
+/// server begins when its process starts (see [`BootId`](crate::core::base::boot_id::BootId)).
 ///
 /// A record is not sent back to its origin. When a neighbour begins a new life, the neighbour gets
-/// a new `Origin`. So all records are sent to the neighbour, also those that it sent in its earlier
-/// life.
+/// a new `Origin`. So all records are sent to the neighbour again, also those that it sent in its
+/// earlier life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 

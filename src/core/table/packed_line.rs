@@ -25,17 +25,17 @@ const TWO_ENDS: u8 = 0xff;
 /// If a client's name has at least this many bytes, the length byte is 255, and two more bytes
 /// contain the length.
 const LONG_NAME: u8 = 255;
-/// If the packed numbers of a line have at most this many bytes, they are unpacked on the stack.
-/// The numbers of nearly all lines are that short.
+/// Packed text of at most this many bytes is unpacked into an array on the stack. Longer text needs
+/// an allocation, but nearly all lines are shorter.
 const MAX_STACK_BYTES: usize = 64;
 
 /// A packed line, borrowed from its store.
 #[derive(Clone, Copy)]
 pub struct PackedLine<'a>(&'a [u8]);
 
-/// The maximum number of stored names that neighbours have sent. A herd has only a few servers. The
-/// limit is for a neighbour that sends invented names: these names must not fill the memory, or
-/// slow down the search for a name.
+/// The maximum number of stored names that neighbours have sent. A herd has only a few servers.
+/// Without the limit, a neighbour that sends invented names could fill the memory, and slow down
+/// the search for a name.
 const MAX_NAMES: usize = 1_024;
 
 /// The names of servers, each stored once. The number of a name is its index.
@@ -193,7 +193,8 @@ pub fn pack(
     Some(())
 }
 
-/// Packs eight characters into four bytes.
+/// Packs two characters into each byte; the first one is in the upper half. The characters are
+/// digits, `+`, `-`, `.`, spaces or [`END`]: no others fit in half a byte.
 fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
     // The space is the only character here whose lower five bits are zero. So for a space, adding
@@ -213,15 +214,15 @@ fn unpack_eight(packed: [u8; 4]) -> [u8; 8] {
     let pairs = (quads | quads << 8) & 0x00ff_00ff_00ff_00ff;
     let codes = pairs >> 4 & repeat_byte(0x0f) | (pairs << 8) & repeat_byte(0x0f);
     // A code of at least 10 is the lower half of a character 0x2X. A code below 10 is the lower
-    // half of a digit, 0x3X. Only the space does not fit: its code is 10, not 0.
+    // half of a digit, 0x3X. Only the space is an exception: its code is 10, not 0.
     let punctuation = (codes + repeat_byte(6)) & repeat_byte(0x10);
     let nonzero = (codes ^ repeat_byte(10)) + repeat_byte(0x7f);
     let spaces = (!nonzero & repeat_byte(0x80)) >> 7;
     (codes + repeat_byte(0x30) - punctuation - spaces * 10).to_le_bytes()
 }
 
-/// Unpacks numbers into `text`. The length of `text` is a multiple of eight, and at least twice the
-/// length of `packed`.
+/// Unpacks the codes in `packed`, two in each byte, into the characters of `text`. The length of
+/// `text` is a multiple of eight, and at least twice the length of `packed`.
 fn unpack(packed: &[u8], text: &mut [u8]) {
     let (quads, rest) = packed.as_chunks::<4>();
     let (words, _) = text.as_chunks_mut::<8>();

@@ -5,10 +5,10 @@
 //! probably move again. So the store keeps the second line unpacked, with its rank and its hash.
 //! The server can then replace the line, or send it to a neighbour, without parsing or packing.
 //!
-//! At most [`Limits::unpacked_records`] lines are unpacked. Each of them has a *place*: an index in
-//! `PackedStore::unpacked`. When all places are taken, only every eighth line that could be
-//! unpacked gets a place. It takes the place of another line, which is packed again. The places
-//! change their lines in turn: 0, 1, 2 and so on.
+//! At most [`Limits::unpacked_records`] lines are unpacked. Each of them has a *slot*: an index in
+//! `PackedStore::unpacked`. When all slots are used, only every eighth line that could be unpacked
+//! gets a slot. The line that had this slot is packed again. The slots are reused in the order 0,
+//! 1, 2 and so on.
 //!
 //! With the overhead of the allocator, a packed line takes 88 bytes, and an unpacked line takes
 //! 168. A line in a [`NaiveStore`](crate::core::table::naive_store::NaiveStore) takes 116 (test:
@@ -25,7 +25,7 @@ use crate::core::wire::posix_time::{PosixTime, Skew, effective_time};
 /// The value of `Line::slot` for a packed line.
 const PACKED: u32 = u32::MAX;
 
-/// When all places are taken, one of this many lines that could be unpacked gets a place.
+/// When all slots are used, one of this many lines that could be unpacked gets a slot.
 const ATTEMPTS_FOR_SLOT: u32 = 8;
 
 /// One line, without its LF. There may be a million of these, so it is as small as possible.
@@ -37,8 +37,7 @@ struct Line {
     origin: Origin,
 }
 
-/// What the store knows about an unpacked line without parsing: its number, its client, its rank
-/// and its hash.
+/// The entry of an unpacked line: the values that a packed line has only after parsing and hashing.
 struct Unpacked {
     /// The number of the line.
     number: u32,
@@ -76,9 +75,9 @@ pub struct PackedStore {
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
-    /// The place whose line is packed next, when all places are taken.
+    /// The slot whose line is packed next, when all slots are used.
     next_evicted_slot: usize,
-    /// The number of lines that could have been unpacked since all places are taken. Wraps around.
+    /// The number of lines that could have been unpacked since all slots are used. Wraps around.
     slot_attempts: u32,
     /// A buffer for an unpacked line.
     unpack_buffer: Vec<u8>,
@@ -87,9 +86,10 @@ pub struct PackedStore {
 }
 
 impl PackedStore {
-    /// The size of what is kept for each line, beside its bytes.
+    /// The number of bytes of memory for each line, in addition to the bytes of the line.
     pub const LINE_BYTES: usize = size_of::<Line>();
-    /// The size of what is kept for each unpacked line, beside that.
+    /// The number of bytes of memory for each unpacked line, in addition to
+    /// [`PackedStore::LINE_BYTES`].
     pub const UNPACKED_BYTES: usize = size_of::<Unpacked>();
 
     /// Creates an empty store.
@@ -114,15 +114,15 @@ impl PackedStore {
         (line.slot != PACKED).then_some(&line.bytes)
     }
 
-    /// Returns a place for one more unpacked line. This is a new place, or the place of a line that
+    /// Returns a slot for one more unpacked line. This is a new slot, or the slot of a line that
     /// this call packs. Returns `None` if the new line has to be packed instead.
     fn allocate_slot(&mut self) -> Option<u32> {
         let used = self.unpacked.len();
         if used < self.max_unpacked {
             return u32::try_from(used).ok();
         }
-        // Clients that often move should keep their places, even if many other clients seldom move.
-        // And most moves should not cause the packing of another line.
+        // Clients that often move should keep their slots, even if many other clients seldom move.
+        // Also, most moves should not cause the packing of another line.
         self.slot_attempts = self.slot_attempts.wrapping_add(1);
         if !self.slot_attempts.is_multiple_of(ATTEMPTS_FOR_SLOT) {
             return None;
@@ -143,8 +143,8 @@ impl PackedStore {
     }
 }
 
-/// Returns the values that order a line with this skew and this time. The skew is `None` if it is
-/// positive. Then it does not change the order: the effective time is the stamp.
+/// Returns the rank of a line with this skew and this time. `None` stands for a skew that is not
+/// negative: then the effective time is the stamp.
 #[inline]
 fn rank_of(skew: Option<&[u8]>, time: &[u8]) -> Option<Rank> {
     let stamp = PosixTime::parse(time)?;
@@ -256,8 +256,8 @@ impl LineStore for PackedStore {
         at: &At<'_>,
         origin: Origin,
     ) -> Option<()> {
-        // The server's name gets its number now, even if the line stays unpacked. So the line can
-        // always be packed later.
+        // The server's name gets its number now, even if the line stays unpacked. So packing the
+        // line later cannot fail because of the name.
         self.servers.intern(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
         let slot = match self.lines[number as usize].slot {

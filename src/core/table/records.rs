@@ -81,7 +81,7 @@ const NONE: u32 = u32::MAX;
 /// all `AT` lines are longer.
 const MIN_LINE_BYTES: usize = 64;
 
-/// The approximate number of bytes that the allocator uses for itself with each line.
+/// The approximate number of bytes that the allocator needs for its own data with each line.
 const ALLOCATION_BYTES: usize = 16;
 
 /// The clocks of two servers count as right if they differ by at most this many seconds. This is
@@ -119,7 +119,7 @@ pub struct Forgetting {
     pub merge: Merge,
 }
 
-/// The source of a record, and what the merge needs to know about that source.
+/// The source of a record, with the values on which the merge of a record from this source depends.
 #[derive(Clone, Copy)]
 enum MergeSource {
     /// A record from a neighbour, or a tombstone that this server made. The record with the greater
@@ -152,8 +152,8 @@ struct Reader {
     position: u64,
 }
 
-/// The place of a record in the feed, which is a doubly linked list. `older` and `newer` are
-/// indices of other records. The record's line has the same index in `Records::lines`.
+/// The node of a record in the feed, which is a doubly linked list. `older` and `newer` are indices
+/// of other records. The record's line has the same index in `Records::lines`.
 struct Record {
     seq: u64,
     older: u32,
@@ -168,14 +168,16 @@ fn client_hash(hasher: &RandomState, client: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Whether a line's effective time is before the horizon, so that its record has expired.
+/// Whether the record at `index` has expired: its effective time is before `horizon` (see
+/// [`Records::expire_before`]).
 #[inline]
 fn has_expired(lines: &mut impl LineStore, index: u32, horizon: PosixTime) -> bool {
     let is_before = |(effective, _)| effective < horizon;
     horizon > NEVER && lines.unpack(index).rank.is_some_and(is_before)
 }
 
-/// Appends what precedes the line of a record whose epoch is not 0.
+/// Appends the words `EPOCH <epoch>` and a space, which precede the line of a record whose epoch is
+/// not 0.
 #[cold]
 fn write_epoch(epoch: u32, out: &mut Vec<u8>) {
     // Writing to memory does not fail.
@@ -240,7 +242,7 @@ impl Records {
 
     /// Returns the maximum number of bytes of memory that the table can use under `limits`: for all
     /// lines, and for the fields of each record. A vector can have twice the capacity that it
-    /// needs.
+    /// needs, so the fields count twice.
     #[must_use]
     pub fn max_memory_bytes(limits: &Limits) -> u64 {
         let by_bytes = limits.max_record_bytes / MIN_LINE_BYTES as u64;
@@ -489,8 +491,8 @@ impl Records {
     /// a neighbour may have a record of the client.
     pub fn forget(&mut self, client: &[u8], server: &str, wall: PosixTime) -> Forgetting {
         let lookup = self.lookup(client);
-        // If the operator sets the clock back by more than `limits.record_ttl_ms`, the time is
-        // before the horizon.
+        // If the operator sets the clock back by more than `limits.record_ttl_ms`, the present time
+        // is before the horizon.
         let wall = wall.max(self.horizon);
         let (mut forgotten, mut epoch, mut had_position) = (wall, 0, false);
         let (mut time, mut stamp) = (Vec::new(), wall);
@@ -576,8 +578,8 @@ impl Records {
         let line_bytes = self.line_bytes - stored_bytes + line.len();
         let too_many = known.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
-        // A known client can always be forgotten, although a tombstone can be a little longer than
-        // the line that it replaces.
+        // A client with a record can always be forgotten, although the tombstone can be a little
+        // longer than the line that it replaces.
         let is_forgotten = known.is_some() && too_long && at.is_tombstone();
         if is_limited && (too_many || too_long) && !is_forgotten {
             self.refused += 1;
@@ -847,7 +849,7 @@ impl Records {
         self.readers.try_remove(reader.0);
     }
 
-    /// Whether the reader has read everything.
+    /// Whether the reader has read all changes so far.
     #[must_use]
     pub fn is_caught_up(&self, reader: ReaderId) -> bool {
         self.readers[reader.0].next == NONE

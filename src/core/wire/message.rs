@@ -14,7 +14,8 @@ use crate::core::wire::posix_time::{PosixTime, Skew, effective_time, receipt_tim
 /// longer than a line.
 pub const MAX_CLIENT_BYTES: usize = LINE_BYTES - b"IAMAT  +0+0 0".len();
 
-/// What a tombstone has in the place of a location. No client can send it.
+/// The location field of a tombstone, the record of a forgotten client (see [`At`]). A client
+/// cannot send it, because it is not valid text for [`Coordinates`].
 pub const NO_LOCATION: &[u8] = b"-";
 
 /// A client's command.
@@ -249,10 +250,10 @@ pub struct AtHead<'a> {
 
 impl<'a> AtHead<'a> {
     /// Parses the first fields of a line (without its LF).
-    // Always inlined, like the functions that are used with this one. Without inlining, the result
-    // is returned through memory. The function writes the fields in small pieces, and the caller
-    // reads them in larger pieces. A processor must then wait until the writes have reached the
-    // cache. This wait took a seventh of the time of a flood.
+    // Always inlined, like [`AtHead::parse_rest`], `Skew::parse` and `effective_time`. Without
+    // inlining, the result is returned through memory. The function writes the fields in small
+    // pieces, and the caller reads them in larger pieces. A processor must then wait until the
+    // writes have reached the cache. This wait took a seventh of the time of a flood.
     #[inline(always)]
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {

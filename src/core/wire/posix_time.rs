@@ -4,9 +4,9 @@
 //! - The *skew* is the time of receipt minus the stamp.
 //! - The *effective time* orders the records of one client ([`effective_time`]).
 //!
-//! An `f64` has a precision of about 200 ns for a time of today, so two different stamps could
-//! become equal. So a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸ s).
-//! These integers hold every stamp that the protocol allows, without loss.
+//! An `f64` has a precision of about 200 ns for a present time, so two different stamps could
+//! become equal. Therefore a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸
+//! s). They store every stamp that the protocol allows without loss.
 
 use crate::core::wire::swar;
 
@@ -123,7 +123,7 @@ const POWERS_OF_TEN: [u64; MAX_DIGITS + 1] = {
 #[inline]
 fn number(text: &[u8], start: usize) -> Option<(u64, usize)> {
     let (mut value, mut end) = (0, start);
-    // Eighteen digits have room for two groups of eight.
+    // At most two groups of eight digits fit into eighteen digits.
     while end - start <= MAX_DIGITS - 8
         && let Some(eight) = swar::eight_digits_at(text, end)
     {

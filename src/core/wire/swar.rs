@@ -29,7 +29,7 @@ pub fn word_at(text: &[u8], start: usize) -> u64 {
 /// eight.
 ///
 /// The function does not copy the bytes to a buffer first. A processor would have to wait: it
-/// cannot read a word directly after the word's bytes were written in small pieces.
+/// cannot forward several small writes to one larger read (store forwarding).
 #[inline]
 fn last_word(text: &[u8], count: usize) -> u64 {
     // If the text has eight bytes or more, the wanted bytes are the end of its last eight.
