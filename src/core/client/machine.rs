@@ -344,7 +344,7 @@ impl Client {
                     break;
                 }
             };
-            // Only an `IAMAT` waits for room, because only its record is written to the journal.
+            // Only an `IAMAT` waits for space, because only its record is written to the journal.
             self.awaits_disk_space = context.room() == JournalSpace::Wait
                 && matches!(Command::parse(line), Command::Iamat(_));
             if self.awaits_disk_space {
@@ -406,7 +406,7 @@ impl Client {
     }
 
     /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if
-    /// the table or the journal has no room for the record.
+    /// the table or the journal has no space for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
         if context.room() == JournalSpace::Full {
             return false;
@@ -705,7 +705,7 @@ impl Client {
     /// Stores the time at which the unfinished line in `input` began. `progress` says whether a
     /// command was just removed from the input.
     fn watch_line(&mut self, progress: bool, now: Time) {
-        // If the client waits for room in the journal, or is paused, `input` can contain whole
+        // If the client waits for space in the journal, or is paused, `input` can contain whole
         // lines. Then `input` does not count as an unfinished line.
         let is_read =
             matches!(self.state, State::Reading) && !self.paused && !self.awaits_disk_space;

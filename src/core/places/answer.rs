@@ -103,7 +103,7 @@ impl Outcome {
         matches!(self.answer, Ok(Reply::Data(_)))
     }
 
-    /// Returns the number of bytes of memory that the texts hold. This includes unused room.
+    /// Returns the number of bytes of memory that the texts hold. This includes unused capacity.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let answer = match &self.answer {

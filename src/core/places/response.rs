@@ -132,7 +132,7 @@ impl Response {
     }
 
     /// Returns the number of bytes of memory that the received parts hold. This includes unused
-    /// room.
+    /// capacity.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.pending.capacity() + self.body.capacity()

@@ -16,7 +16,7 @@
 //!   Switching   ─ Abandoned ───────► Absent
 //! ```
 //!
-//! Beside the journal there is a next file. The next file is created, and room for it is reserved,
+//! Beside the journal there is a next file. The next file is created, and space for it is reserved,
 //! long before a compaction begins. So a compaction can run on a full disk. A compaction begins
 //! when the journal is much longer than the records of the table need. A reader of the feed copies
 //! the table into the next file, one step in each turn. The more bytes the server accepts during
@@ -24,8 +24,8 @@
 //! synced, and then the next file gets the journal's name. A crash at any time leaves one of the
 //! two files complete.
 //!
-//! The journal never grows beyond [`Durability::bound`]. At this length, an `IAMAT` waits until the
-//! next file has replaced the journal, or is refused. A neighbour's record waits in the backlog.
+//! The journal never grows beyond [`Durability::bound`]. At this length, an `IAMAT` is refused, or
+//! waits until the next file has replaced the journal. A neighbour's record waits in the backlog.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -43,7 +43,8 @@ use crate::core::table::records::{ReaderId, Records};
 /// The minimum and maximum number of bytes that one turn copies. The minimum takes about a
 /// millisecond, and the maximum a few milliseconds.
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
-/// For each byte that is accepted during a compaction, this many bytes are copied.
+/// For each byte of an entry that is accepted during a compaction, the compaction copies this many
+/// bytes. So it ends even under load.
 const COPY_RATIO: u64 = 4;
 /// The time between a failed compaction and the next attempt. The time doubles after each failure,
 /// from the minimum to the maximum. If the journal reaches its bound in this time, `IAMAT`s are
@@ -68,7 +69,7 @@ pub(super) enum Compaction {
     SwitchDue,
     /// The disk is giving the journal's name to the next file.
     Switching {
-        /// Whether a sync found no room after the switch was requested. Then the new journal must
+        /// Whether a sync found no space after the switch was requested. Then the new journal must
         /// be rewritten too.
         is_suspect: bool,
     },
@@ -95,7 +96,7 @@ pub(super) enum Cause {
     Created,
     /// The next file could not be created.
     CreateFailed,
-    /// The journal is too long, or has format 1, or a sync of the journal found no room.
+    /// The journal is too long, or has format 1, or a sync of the journal found no space.
     JournalTooLong,
     /// The copy has reached the end of the table.
     TableCopied,
@@ -103,7 +104,7 @@ pub(super) enum Cause {
     BothSynced,
     /// The disk was asked to give the next file the journal's name.
     SwitchRequested,
-    /// A sync found no room.
+    /// A sync found no space.
     SyncFailed,
     /// The next file has become the journal.
     Switched,
@@ -130,7 +131,8 @@ const TRANSITIONS: [(StateKind, Cause, StateKind); 13] = {
     ]
 };
 
-/// The phases of a compaction, for tests and the simulator.
+/// The state of the compaction, as tests and the simulator see it: [`Compaction`] without its data.
+/// `Absent` counts as `Creating`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CompactionPhase {
     /// There is no next file yet.
@@ -345,7 +347,7 @@ impl Durability {
         }
     }
 
-    /// Whether the batch has taken the bytes of the previous step, so that the next step may begin.
+    /// Whether the bytes of the previous step are in the batch, so that the next step may begin.
     pub(super) fn can_copy_step(&self) -> bool {
         self.next_only.is_empty()
     }

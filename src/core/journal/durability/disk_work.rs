@@ -2,7 +2,7 @@
 //! the disk only through these types.
 //!
 //! All work is done in the background, in three queues. [`DiskWork::Append`], [`DiskWork::Reserve`]
-//! and all other work have one queue each. Each queue is worked off in order, but the queues do not
+//! and all other work have one queue each. Each queue is processed in order, but the queues do not
 //! wait for each other. So a slow sync delays neither a write nor the reservation for the next
 //! write.
 
@@ -27,16 +27,16 @@ pub struct Chunk {
 /// Work that the core requests from the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskWork {
-    /// Write these chunks in this order. There are one or two chunks, each for another file. The
-    /// core requests the next append only after it gets the [`DiskDone::Appended`] of this append.
-    /// The core requests a refused chunk again, with the same bytes at the same offset, unless it
-    /// has abandoned the file.
+    /// Write these chunks in this order. There is one chunk, or there are two for different files.
+    /// The core requests the next append only after it gets the [`DiskDone::Appended`] of this
+    /// append. The core requests a refused chunk again, with the same bytes at the same offset,
+    /// unless it has abandoned the file.
     Append(Vec<Chunk>),
-    /// Reserve room.
+    /// Reserve space.
     Reserve {
-        /// The file that needs room.
+        /// The file that needs space.
         file: FileId,
-        /// The offset at which the new room begins.
+        /// The offset at which the new space begins.
         offset: u64,
         /// The number of bytes to reserve.
         bytes: u64,
@@ -72,15 +72,15 @@ pub enum DiskDone {
         /// The chunks that were to be written.
         chunks: Vec<Chunk>,
         /// `Ok` if all chunks are written. `Err` names the file whose chunk was refused. All chunks
-        /// before the refused chunk are written. Any part of the refused chunk and of the chunks
-        /// after it may be written.
+        /// before the refused chunk are written. It is unknown how much of the refused chunk, and
+        /// of the chunks after it, was written.
         outcome: Result<(), (FileId, DiskError)>,
     },
     /// The result of [`DiskWork::Reserve`].
     Reserved {
-        /// The file that needs room.
+        /// The file that needs space.
         file: FileId,
-        /// `Ok` if the room is reserved. Otherwise nothing was reserved.
+        /// `Ok` if the space is reserved. Otherwise nothing was reserved.
         outcome: Result<(), DiskError>,
     },
     /// The result of [`DiskWork::Sync`].
@@ -120,7 +120,7 @@ pub enum SwitchOutcome {
 /// The reason why the disk did not do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskError {
-    /// The kind of the failure: missing room, or anything else.
+    /// The kind of the failure: missing space, or anything else.
     pub kind: DiskErrorKind,
     /// The error text of the operating system.
     pub text: String,
@@ -129,7 +129,7 @@ pub struct DiskError {
 /// The kind of a disk failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskErrorKind {
-    /// The disk has no room. A later attempt may succeed.
+    /// The disk has no space. A later attempt may succeed.
     Full,
     /// Anything else.
     Broken,
@@ -147,7 +147,7 @@ impl std::error::Error for DiskError {}
 /// disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalFailure {
-    /// The disk refused a write, for another reason than missing room.
+    /// The disk refused a write, and the reason was not missing space.
     Append(DiskError),
     /// The disk could not sync bytes that it had accepted.
     Sync(DiskError),

@@ -1,4 +1,4 @@
-//! The state of one journal file, as the core knows it: its length and its reserved room.
+//! The state of one journal file, as the core knows it: its length and its reserved space.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::core::journal::format::Salt;
 
 /// The time between a failed request to the disk and the next attempt.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// If the disk refuses to reserve room, the next request is half as long. This is the minimum
+/// If the disk refuses to reserve space, the next request is half as long. This is the minimum
 /// number of bytes of such a shorter request.
 const MIN_RESERVE_BYTES: u64 = 4 << 10;
 
@@ -21,21 +21,22 @@ pub(super) struct JournalFile {
     pub(super) length: u64,
     /// The number of bytes of the append that is in progress.
     pub(super) in_flight_bytes: u64,
-    /// The offset up to which room is reserved.
+    /// The offset up to which space is reserved.
     pub(super) reserved: u64,
-    /// The offset up to which room is being reserved.
+    /// The offset up to which space is being reserved.
     reserving: Option<u64>,
     reserving_since: Time,
-    /// How many times the next request is halved, because the disk refused longer requests.
+    /// The next request is halved this many times, because the disk refused longer requests.
     halvings: u32,
-    /// The time since which the disk is known to have no room for this file.
+    /// The time at which the disk refused even a short request for this file. `None` after a later
+    /// success.
     full_since: Option<Time>,
-    /// The offset up to which this file was synced when the switch to this file was requested.
+    /// The offset up to which this file was synced before it became the journal.
     pub(super) synced: u64,
 }
 
 impl JournalFile {
-    /// Describes a file of `length` bytes, without reserved room behind them.
+    /// Describes a file of `length` bytes, without reserved space after them.
     pub(super) fn new(id: FileId, salt: Salt, length: u64) -> JournalFile {
         JournalFile {
             id,
@@ -51,13 +52,14 @@ impl JournalFile {
         }
     }
 
-    /// Whether nothing was written to this file, and no append to it is in progress.
+    /// Whether the file is empty, and no append to it is in progress.
     pub(super) fn is_unwritten(&self) -> bool {
         self.length + self.in_flight_bytes == 0
     }
 
-    /// Requests room up to the offset `target`. Returns `None` if this room is reserved already, if
-    /// a reservation is in progress, or if the disk refused a reservation less than [`RETRY`] ago.
+    /// Requests space up to the offset `target`. Returns `None` if this space is reserved already,
+    /// if a reservation is in progress, or if the disk refused a reservation less than [`RETRY`]
+    /// ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
         let must_wait = self.full_since.is_some_and(|since| now < since + RETRY);
         if self.reserving.is_some() || must_wait || target <= self.reserved {
@@ -108,17 +110,18 @@ impl JournalFile {
         self.reserving.map(|_| self.reserving_since)
     }
 
-    /// Whether the disk is known to have no room for this file.
+    /// Whether the disk refused the last attempt to reserve space for this file.
     pub(super) fn is_full(&self) -> bool {
         self.full_since.is_some()
     }
 
-    /// Forgets that the disk had no room, so that room is requested again at once.
+    /// Marks the disk as not full. So space is requested again at once, and not only after
+    /// [`RETRY`].
     pub(super) fn clear_full(&mut self) {
         self.full_since = None;
     }
 
-    /// Returns the time at which refused room is requested again.
+    /// Returns the time at which refused space is requested again.
     pub(super) fn retry_at(&self) -> Option<Time> {
         let since = self.full_since.filter(|_| self.reserving.is_none())?;
         Some(since + RETRY)

@@ -1,12 +1,12 @@
 //! The latest lives of this server. A life begins when the server starts, or when its data was
-//! rolled back to an older copy. A neighbour says up to which position it knows which life. From
-//! the lives, the server finds out which changes the neighbour lacks.
+//! rolled back to an older copy. A neighbour names one life, and a position in that life's feed
+//! (the sequence number of a change). From the later lives, the server finds out which changes the
+//! neighbour lacks.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::journal::format::Entry;
 
-/// The maximum number of remembered lives. A neighbour that knows only an older life gets all
-/// records.
+/// The maximum number of remembered lives. A neighbour that names an older life gets all records.
 const MAX_LIVES: usize = 64;
 
 /// A past or present life of this server.

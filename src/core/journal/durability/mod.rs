@@ -1,29 +1,29 @@
 //! The journal as a state machine without a disk. It decides when entries are written, and which
-//! output waits for them.
+//! output has to wait until they are written.
 //!
 //! The core requests work from the disk ([`DiskWork`]). The shell does the work in the background
 //! and reports the result ([`DiskDone`]). The records that a turn accepted are appended in one
-//! write. No reply and no record of that turn leaves the server before this write is done; with
+//! write. No reply and no record of that turn is sent before this write is done; with
 //! [`Fsync::Always`], not before the sync is done. While a write is in progress, newly accepted
 //! records are collected for the next write. Each reply waits only for the write that contains its
 //! record.
 //!
-//! # Room
+//! # Disk space
 //!
-//! An `IAMAT`, the command by which a client tells its position, is accepted only if its journal
-//! entry fits into room that is already reserved. If entries go to two files, the entry must fit
-//! into the reserved room of both files. So a full disk is noticed before the server promises
-//! anything: the client gets an error reply, and nothing has to be undone. Room is reserved well
-//! ahead, in the background. If the reserved room is used up too fast, further `IAMAT`s wait until
-//! more room is reserved.
+//! An `IAMAT`, the command with which a client reports its position, is accepted only if its
+//! journal entry fits into space that is already reserved. If entries go to two files, the entry
+//! must fit into the reserved space of both files. So a full disk is noticed before the server
+//! promises anything: the client gets an error reply, and nothing has to be undone. Room is
+//! reserved well ahead, in the background. If the reserved space is used up too fast, further
+//! `IAMAT`s wait until more space is reserved.
 //!
-//! # Records without room
+//! # Records without disk space
 //!
-//! A neighbour's record is stored in the table even if the journal has no room for its entry. The
+//! A neighbour's record is stored in the table even if the journal has no space for its entry. The
 //! reason is that another server has already promised the record to a client. The first change
-//! without an entry starts the *backlog*: this change and all later changes wait for room. The
+//! without an entry starts the *backlog*: this change and all later changes wait for space. The
 //! backlog has a reader, a cursor in the table's feed of changes. The reader starts at the last
-//! change that is in the journal. When there is room again, the changes after the reader are
+//! change that is in the journal. When there is space again, the changes after the reader are
 //! written, in the order of the feed. Until all of them are written,
 //! [`Durability::appended_through`] stays before the first change of the backlog, and this server
 //! accepts no records from its own clients.
@@ -66,7 +66,7 @@ pub fn journal_bytes(records: &Records) -> u64 {
 /// survive a crash of the process without any sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
-    /// Before the reply leaves the server.
+    /// Before the reply is sent.
     Always,
     /// Every `limits.fsync_ms`.
     Interval,
@@ -75,12 +75,12 @@ pub enum Fsync {
     Never,
 }
 
-/// Whether the journal has reserved room for another entry.
+/// Whether the journal has reserved space for another entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalSpace {
-    /// There is enough reserved room.
+    /// There is enough reserved space.
     Enough,
-    /// There is not enough room, but more is being reserved. The command waits.
+    /// There is not enough space, but more is being reserved. The command waits.
     Wait,
     /// The disk is full. The command is refused.
     Full,
@@ -111,7 +111,7 @@ pub struct Opened {
 /// The maximum number of bytes of the backlog that one turn writes.
 const BACKLOG_STEP: usize = 128 << 10;
 
-/// A sync in progress.
+/// A sync in progress, and what it covers.
 #[derive(Clone, Copy, Debug)]
 struct Syncing {
     since: Time,
@@ -138,12 +138,12 @@ struct Batch {
     refused_since: Option<Time>,
 }
 
-/// Changes that the journal lacks, because there was no room for them.
+/// Changes that the journal lacks, because there was no space for them.
 #[derive(Clone, Copy, Debug)]
 struct Backlog {
     /// The sequence number of the last change before the backlog.
     last_seq_before: u64,
-    /// The cursor in the feed behind the last change that was written. `None` until the first
+    /// The cursor in the feed after the last change that was written. `None` until the first
     /// attempt to write the backlog.
     reader: Option<ReaderId>,
 }
@@ -154,7 +154,7 @@ pub struct Durability {
     fsync: Fsync,
     fsync_every: Duration,
     compact_bytes: u64,
-    /// The number of bytes that are reserved behind the end of a file. More bytes are requested
+    /// The number of bytes that are reserved after the end of a file. More bytes are requested
     /// when less than half of this number is left.
     reserve_step: u64,
     /// The maximum number of bytes that one `Received` and one `Confirmed` entry of each neighbour
@@ -168,13 +168,14 @@ pub struct Durability {
     /// written, the journal contains all changes up to `pending_seq`.
     pending: Vec<u8>,
     pending_seq: u64,
-    /// The first `journal_only_until` bytes of `pending` go only to the journal. The next file has
-    /// the changes of these entries in its copy of the table.
+    /// The first `journal_only_until` bytes of `pending` go only to the journal. The copy of the
+    /// table in the next file contains the changes of these entries.
     journal_only_until: usize,
-    /// Bytes that only the next file gets. They are written before the bytes of `pending`.
+    /// Bytes that go only to the next file: the lives, the copy of the table, and the positions of
+    /// the neighbours. They are written before the bytes of `pending`.
     next_only: Vec<u8>,
     batch: Batch,
-    /// An empty buffer that is used again for the entries of a later turn.
+    /// An empty buffer with capacity, for the entries of a later turn.
     spare_buffer: Vec<u8>,
 
     current: JournalFile,
@@ -196,14 +197,14 @@ pub struct Durability {
     /// Whether the journal is too long, and the compaction must wait until `compact_after`.
     is_compaction_wanted: bool,
     /// The earliest time at which the journal is rewritten into the next file. `Some` if a sync
-    /// found no room: then it is unknown which bytes of the journal are on the disk.
+    /// found no space: then it is unknown which bytes of the journal are on the disk.
     rewrite_at: Option<Time>,
 
     /// The state of the compaction. Only [`Durability::enter`] changes this field. Three of the
     /// fields below belong to a copy of the table: `next_max_length` is set when the copy begins,
     /// `copied_end` and `copied_seq` when the copy ends.
     compaction: Compaction,
-    /// Whether the compaction has copied a step in this turn.
+    /// Whether the compaction has copied a part of the table in this turn.
     has_copied_step: bool,
     compact_after: Time,
     /// The number of compactions that failed since the last success.
@@ -223,7 +224,7 @@ pub struct Durability {
     /// While `IAMAT`s are refused: about how many bytes must be free on the disk before `IAMAT`s
     /// are accepted again.
     wanted_bytes: u64,
-    /// The last error with which the disk refused room.
+    /// The last error with which the disk refused space.
     full_reason: Option<DiskError>,
     failure: Option<JournalFailure>,
 }
@@ -298,8 +299,8 @@ impl Durability {
         });
     }
 
-    /// Notes that the journal is read, and that `last_seq` is the last change in the table. Begins
-    /// the life `boot`.
+    /// The journal has been read, and `last_seq` is the last change in the table. Begins the life
+    /// `boot`.
     pub fn opened(&mut self, opened: Opened, boot: BootId, last_seq: u64) {
         let Opened {
             length,
@@ -340,9 +341,9 @@ impl Durability {
         }
     }
 
-    /// Returns up to which sequence number a neighbour has our changes. The neighbour says that it
-    /// knows our life `boot` up to `position`. Returns `None` if the sequence number is unknown.
-    /// Then the neighbour needs all records.
+    /// Returns the sequence number up to which a neighbour has our changes. The neighbour has
+    /// reported `position`, a position in the feed of our life `boot`. Returns `None` if the
+    /// sequence number is unknown. Then the neighbour needs all records.
     ///
     /// The result is at most the last change before the next life. Later changes of the life `boot`
     /// were not written, and the next life gave their numbers to other changes.
@@ -401,7 +402,7 @@ impl Durability {
         self.current.length
     }
 
-    /// Whether there is reserved room for an entry of `bytes` bytes. The records of the table need
+    /// Whether there is reserved space for an entry of `bytes` bytes. The records of the table need
     /// `table` bytes in a journal.
     #[must_use]
     pub fn space_for(&self, table: u64, bytes: usize) -> JournalSpace {
@@ -461,7 +462,7 @@ impl Durability {
         file.length + file.in_flight_bytes + (header + refused + more) as u64
     }
 
-    /// Adds the entry of a change of the table. The caller has checked that there is room.
+    /// Adds the entry of a change of the table. The caller has checked that there is space.
     pub fn record(&mut self, seq: u64, epoch: u32, line: &[u8]) {
         let before = self.pending.len();
         Entry::Record { seq, epoch, line }.write(&mut self.pending);
@@ -469,7 +470,7 @@ impl Durability {
         self.count_accepted_bytes((self.pending.len() - before) as u64);
     }
 
-    /// Adds a neighbour's change to the backlog, because there is no room for its entry.
+    /// Adds a neighbour's change to the backlog, because there is no space for its entry.
     pub fn record_unwritten(&mut self, seq: u64, line: &[u8]) {
         self.backlog.get_or_insert(Backlog {
             last_seq_before: seq.saturating_sub(1),
@@ -487,7 +488,7 @@ impl Durability {
     }
 
     /// Adds a `Received` entry: this server received the neighbour's feed up to `position`. Returns
-    /// `false`, and adds nothing, if there is no room or if the backlog is not empty.
+    /// `false`, and adds nothing, if there is no space or if the backlog is not empty.
     pub fn add_received(
         &mut self,
         table: u64,
@@ -508,7 +509,7 @@ impl Durability {
     }
 
     /// Adds a `Confirmed` entry: this server confirmed to the neighbour that the neighbour has our
-    /// feed up to `position`. Returns `false`, and adds nothing, if there is no room or if the
+    /// feed up to `position`. Returns `false`, and adds nothing, if there is no space or if the
     /// backlog is not empty.
     pub fn add_confirmed(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();
@@ -532,8 +533,8 @@ impl Durability {
         has_space
     }
 
-    /// Returns up to which sequence number changes may leave the server, as replies to clients or
-    /// as records to neighbours. A record in the backlog may leave before its entry is in the
+    /// Returns the sequence number up to which changes may be sent, as replies to clients or as
+    /// records to neighbours. A record in the backlog may be sent before its entry is in the
     /// journal.
     #[must_use]
     pub fn sendable_through(&self) -> u64 {
@@ -543,14 +544,14 @@ impl Durability {
         }
     }
 
-    /// Returns the disk failure that forces the server to stop. After a failure, nothing may leave
-    /// the server.
+    /// Returns the disk failure that forces the server to stop. After a failure, nothing may be
+    /// sent.
     #[must_use]
     pub fn failure(&self) -> Option<&JournalFailure> {
         self.failure.as_ref()
     }
 
-    /// Notes that a turn begins. The compaction may copy one step in each turn.
+    /// Begins a turn of the event loop. The compaction may copy one step in each turn.
     pub fn begin_turn(&mut self) {
         self.has_copied_step = false;
     }
@@ -591,7 +592,7 @@ impl Durability {
             .chain(create)
             .chain(retry)
             .chain(rewrite.filter(|at| *at > now))
-            // A time in the past does not count: no room was requested at that time, so none is
+            // A time in the past does not count: no space was requested at that time, so none is
             // needed.
             .chain(files.into_iter().flatten().filter(|at| *at > now))
             .chain(self.is_compaction_wanted.then_some(self.compact_after))
@@ -624,7 +625,8 @@ impl Durability {
         work
     }
 
-    /// Puts the next part of the backlog into `pending`, if there is room and no other write waits.
+    /// Puts the next part of the backlog into `pending`, if there is space and no other write
+    /// waits.
     fn write_backlog_step(&mut self, records: &mut Records) {
         let Some(backlog) = &mut self.backlog else {
             return;
@@ -757,7 +759,7 @@ impl Durability {
     fn reserve_work(&mut self, table: u64, now: Time) -> Option<DiskWork> {
         let (half, step, bound) = (self.reserve_step / 2, self.reserve_step, self.bound(table));
         let end = self.current_end();
-        // A file that is about to be replaced needs no more room.
+        // A file that is about to be replaced needs no more space.
         let will_be_replaced = self.compaction.is_switching() || self.is_old_format;
         if !will_be_replaced
             && self.current.reserved < end + half
@@ -908,8 +910,8 @@ impl Durability {
     /// Handles a refused chunk.
     fn chunk_refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
         let should_abandon = match self.compaction {
-            // On a file system that cannot reserve room, the next file may occupy the room that the
-            // journal needs now. Removing the next file frees that room.
+            // On a file system that cannot reserve space, the next file may occupy the space that
+            // the journal needs now. Removing the next file frees that space.
             Compaction::Copying(_) | Compaction::WritingBoth | Compaction::SwitchDue => {
                 file != self.current.id || error.kind == DiskErrorKind::Full
             }
@@ -934,7 +936,8 @@ impl Durability {
         }
     }
 
-    /// Notes that the changes of the batch are in the journal, if no chunk of the batch is left.
+    /// If no chunk of the batch is left, all changes of the batch are in the journal: updates
+    /// `appended_seq`.
     fn finish_batch_if_written(&mut self) {
         if !self.batch.is_in_flight && self.batch.chunks.is_empty() {
             self.batch.refused_since = None;
@@ -959,7 +962,7 @@ impl Durability {
         }
     }
 
-    /// Adds an entry that says that the journal is synced up to `offset`, if there is room for the
+    /// Adds an entry that says that the journal is synced up to `offset`, if there is space for the
     /// entry.
     fn add_synced(&mut self, offset: u64) {
         let bytes = Entry::life_bytes() as u64; // a `Synced` entry is a little shorter than this
@@ -976,10 +979,10 @@ impl Durability {
         self.syncing = None;
         match error.kind {
             DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),
-            // Some file systems find out only at a sync that there is no room (NFS). The journal is
-            // rewritten into another file.
+            // Some file systems find out only at a sync that there is no space (NFS). The journal
+            // is rewritten into another file.
             DiskErrorKind::Full => {
-                // The first rewrite begins at once. If its sync finds no room either, the next
+                // The first rewrite begins at once. If its sync finds no space either, the next
                 // rewrite waits.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });

@@ -134,7 +134,7 @@ mod manual_results {
         }
     }
 
-    /// The sync of both files finds no room. The disk does the switch after this sync.
+    /// The sync of both files finds no space. The disk does the switch after this sync.
     #[test]
     fn a_failed_sync_is_remembered_across_the_switch() {
         let mut rig = Rig::new(Fsync::Always);

@@ -1,10 +1,10 @@
 //! Decides whether a gap in a journal is damage, or was left by a crash or a loss of power. A gap
-//! is bytes that are not an entry, with a good entry behind them.
+//! is bytes that are not an entry, with a good entry after them.
 
 use super::{Entry, JournalError, Piece};
 
-/// Gets all pieces (entries and gaps) that a [`Scan`](super::Scan) finds, and decides whether the
-/// first gap is damage.
+/// Decides whether the first gap is damage, from all pieces (entries and gaps) that a
+/// [`Scan`](super::Scan) finds.
 #[derive(Clone, Copy, Debug)]
 pub struct DamageDetector {
     /// The present boot id of the machine, 0 if it has none.
@@ -17,8 +17,8 @@ pub struct DamageDetector {
 }
 
 impl DamageDetector {
-    /// Returns a judge that got no piece yet. `machine` is the machine's present boot id (0 if it
-    /// has none).
+    /// Returns a detector that has received no piece yet. `machine` is the machine's present boot
+    /// id (0 if it has none).
     #[must_use]
     pub fn new(machine: u64) -> DamageDetector {
         DamageDetector {
@@ -29,7 +29,7 @@ impl DamageDetector {
         }
     }
 
-    /// Notes the next piece of the journal.
+    /// Takes the next piece of the journal into account.
     #[inline]
     pub fn observe(&mut self, piece: &Piece<'_>) {
         match (piece, self.first_gap) {
@@ -46,7 +46,7 @@ impl DamageDetector {
         }
     }
 
-    /// Whether `entry`, which is behind the first gap, proves that this gap is damage. If the
+    /// Whether `entry`, which is after the first gap, proves that this gap is damage. If the
     /// machine was not restarted, every good entry is a proof. After a restart, a loss of power may
     /// have left the gap. Then the only proof is a `Synced` entry that covers bytes of the gap.
     fn is_damage(&self, entry: &Entry<'_>, first_gap: u64) -> bool {
@@ -61,7 +61,7 @@ impl DamageDetector {
         }
     }
 
-    /// Returns the offset of the first gap. The server's start ignores all entries behind this gap.
+    /// Returns the offset of the first gap. The server's start ignores all entries after this gap.
     #[must_use]
     #[inline]
     pub fn first_gap(&self) -> Option<u64> {

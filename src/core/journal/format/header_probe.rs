@@ -8,7 +8,7 @@ const MAGIC: &[u8] = b"herd-mio journal ";
 /// The maximum length of a server's name, in bytes.
 const MAX_NAME: usize = 64;
 
-/// What a tool knows about a file from its first bytes.
+/// What the first bytes of a file show about its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderProbe {
     /// The header is whole.
@@ -31,8 +31,8 @@ pub enum HeaderProbe {
     },
     /// The server stopped while it wrote the header. No entry follows.
     Unwritten,
-    /// The header names a format that this version does not know. The value is the number of that
-    /// format.
+    /// The header names a newer format, which this version cannot read. The value is the number of
+    /// that format.
     NewerFormat(u64),
     /// A damaged header of format 2 without a readable salt. Without the salt, no entry can be
     /// recognized.
@@ -41,7 +41,7 @@ pub enum HeaderProbe {
     NotAJournal,
 }
 
-/// Reads the label of a file. `first` is the first 1 KiB of the file, or the whole file if it is
+/// Examines the start of a file. `first` is the first 1 KiB of the file, or the whole file if it is
 /// shorter.
 #[must_use]
 pub fn probe_header(first: &[u8]) -> HeaderProbe {
@@ -71,7 +71,7 @@ pub fn probe_header(first: &[u8]) -> HeaderProbe {
     }
 }
 
-/// Returns the label of a file that begins with [`MAGIC`], but has no readable name. Either the
+/// Returns the result for a file that begins with [`MAGIC`], but has no readable name. Either the
 /// server did not finish writing the header, or the header is damaged.
 fn probe_unfinished(first: &[u8], written: usize) -> HeaderProbe {
     let name = &first[MAGIC.len().min(written)..written];

@@ -8,7 +8,7 @@
 //!   header   "herd-mio journal 2 <server> <salt> <checksum>\n"     16 hexadecimal digits each
 //!   entry    checksum u64 · length u32 · payload (length bytes)
 //!   …
-//!   zeros    room that is reserved and not used yet, or nothing
+//!   zeros    disk space that is reserved and not used yet, or nothing
 //! ```
 //!
 //! The header's checksum is the XXH3 (64 bits) of the bytes before it. The checksum of an entry is
@@ -24,33 +24,33 @@
 //! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
 //! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
 //! | `H` | a neighbour's feed was received up to a position | the neighbour's boot id u64, position u64, the neighbour's name |
-//! | `T` | a neighbour was told that it has our feed up to a position | position u64, the neighbour's name |
+//! | `T` | we confirmed to a neighbour that it has our feed up to a position | position u64, the neighbour's name |
 //!
 //! [`crate::core::table::records`] explains feeds and epochs, and [`crate::core::link`] explains
 //! lives.
 //!
 //! Entries are in the order of the events. So every prefix of the entries is a state that the
-//! server once had. This makes an `H` entry safe: in the file, the records that the neighbour sent
-//! before that position are before the `H` entry. A `T` entry is safe too: in the file, all changes
-//! on which its position depends are before the `T` entry. The order also helps if an older copy of
-//! the file is restored. If a neighbour names a position that no `T` entry of the copy contains,
-//! the server told that position later. Then the copy may lack changes on which the position
-//! depends.
+//! server once had. An `H` entry is therefore always true: the records that the neighbour sent
+//! before that position are before the `H` entry in the file. A `T` entry is always true too: all
+//! changes on which its position depends are before the `T` entry in the file. The order also helps
+//! if an older copy of the file is restored. If a neighbour names a position that no `T` entry of
+//! the copy contains, the server confirmed that position after the copy was made. Then the copy may
+//! lack changes on which the position depends.
 //!
 //! Format 1 had no salt, and its checksum was the CRC-32 (IEEE) of length and payload: `length u32
 //! · checksum u32 · payload`. A server can read format 1, and rewrites such a journal in format 2
 //! before it serves clients.
 //!
-//! # How a damaged file is judged
+//! # Which damage is an error
 //!
-//! - **A torn tail**: there are bytes behind the last good entry that are not an entry. A crash of
-//!   the server in the middle of a write leaves such bytes. The server sent no answer that depends
-//!   on these bytes. The next start cuts them off and logs a warning.
-//! - **A loss of power**: there are bytes that are not an entry, and good entries behind them. But
+//! - **A torn tail**: there are bytes after the last good entry, and these bytes are not an entry.
+//!   A crash of the server in the middle of a write leaves such bytes. The server sent no answer
+//!   that depends on these bytes. The next start cuts them off and logs a warning.
+//! - **A loss of power**: there are bytes that are not an entry, and good entries after them. But
 //!   no sync covered these bytes, and the machine was restarted since. A disk may write unsynced
-//!   bytes in any order. The server cuts off these bytes and all bytes behind them, and logs a
+//!   bytes in any order. The server cuts off these bytes and all bytes after them, and logs a
 //!   warning.
-//! - **Damage**: any other bytes that are not an entry, with good entries behind them. Only a fault
+//! - **Damage**: any other bytes that are not an entry, with good entries after them. Only a fault
 //!   of the disk or of a program leaves such bytes. The server refuses to start, and the error
 //!   names the offset. Otherwise the server would silently lose acknowledged records.
 
@@ -130,7 +130,8 @@ pub enum Entry<'a> {
         /// The record's `AT` line, without the LF.
         line: &'a [u8],
     },
-    /// A neighbour's feed was received up to a position.
+    /// A neighbour's feed was received up to a position. `herd-journal` prints this entry as
+    /// `heard`.
     Received {
         /// The name of the neighbour.
         neighbour: &'a [u8],
@@ -140,6 +141,7 @@ pub enum Entry<'a> {
         position: u64,
     },
     /// This server confirmed to a neighbour that the neighbour has our feed up to a position.
+    /// `herd-journal` prints this entry as `told`.
     Confirmed {
         /// The name of the neighbour.
         neighbour: &'a [u8],
@@ -239,8 +241,8 @@ impl<'a> Entry<'a> {
         FRAME_BYTES + 1 + 3 * 8
     }
 
-    /// Returns the number of bytes of a [`Received`](Entry::Received) entry, for a name of `name`
-    /// bytes. A [`Confirmed`](Entry::Confirmed) entry is shorter.
+    /// Returns the number of bytes of a [`Received`](Entry::Received) entry for a neighbour whose
+    /// name has `name` bytes. A [`Confirmed`](Entry::Confirmed) entry is shorter.
     #[must_use]
     pub const fn position_bytes(name: usize) -> usize {
         FRAME_BYTES + 1 + 2 * 8 + name
@@ -334,7 +336,7 @@ enum Header {
     /// The beginning of a header. More bytes are needed.
     Beginning,
     /// The server stopped while it wrote the header. The file is a part of the header, or nothing,
-    /// and then only zeros. The zeros are reserved room.
+    /// and then only zeros. The zeros are reserved space.
     Unwritten,
     /// The file does not begin with a header of this server's journal.
     Foreign,
@@ -354,7 +356,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
     {
         return Header::Whole(Format::Two(salt), bytes);
     }
-    // The first `written` bytes may be an unfinished header. Then all later bytes are zeros.
+    // An unfinished header is the first `written` bytes of the file, and all later bytes are zeros.
     let written = common_prefix(file, &format_1).max(format_2_prefix(file, &before_salt));
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign
@@ -365,7 +367,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
     }
 }
 
-/// Returns the number of first bytes that look like a header of format 2.
+/// Returns how many bytes at the start of the file can be the beginning of a header of format 2.
 fn format_2_prefix(file: &[u8], before_salt: &[u8]) -> usize {
     let mut written = common_prefix(file, before_salt);
     if written < before_salt.len() {
@@ -462,7 +464,7 @@ fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
 pub enum JournalError {
     /// The file does not begin with a header of this server's journal.
     Foreign,
-    /// Some bytes are not an entry, but good entries are behind them.
+    /// Some bytes are not an entry, but good entries are after them.
     Damaged {
         /// The offset of these bytes from the start of the file.
         offset: u64,
@@ -483,12 +485,13 @@ impl fmt::Display for JournalError {
     }
 }
 
-/// Where the good entries of a journal end, if the journal was read without an error.
+/// The end of the good entries of a journal that was read without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// All bytes before this offset are good. The next entry is written here.
     pub offset: u64,
-    /// The number of bytes behind `offset` that are neither entries nor reserved room.
+    /// The number of bytes from `offset` to the last byte that is not zero. After a loss of power,
+    /// these bytes can include good entries. The zeros after them are reserved space.
     pub torn_bytes: u64,
     /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
@@ -595,7 +598,7 @@ impl Replay {
                 });
             }
         };
-        // Entries that the scan finds only now are behind a gap, so they are not passed to
+        // Each entry that the scan finds only now is after a gap, so it is not passed to
         // `on_entry`.
         let tail = scan.finish(|piece| detector.observe(&piece));
         detector.check()?;
@@ -610,7 +613,7 @@ impl Replay {
     }
 }
 
-/// Passes a piece to the judge. An entry before the first gap is also passed to `on_entry`.
+/// Passes a piece to the detector. An entry before the first gap is also passed to `on_entry`.
 #[inline]
 fn observe_and_emit(
     detector: &mut DamageDetector,
@@ -623,7 +626,7 @@ fn observe_and_emit(
     }
 }
 
-/// Returns the offset behind the last byte that is not zero.
+/// Returns the offset after the last byte that is not zero.
 fn nonzero_len(bytes: &[u8]) -> usize {
     let last = bytes.iter().rposition(|&byte| byte != 0);
     last.map_or(0, |last| last + 1)
@@ -815,7 +818,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_an_entry() {
         // A client knows the formats and the bytes of its own name. It knows neither the salt nor
-        // the offset.
+        // the offset, so it cannot compute a valid checksum.
         let life = Entry::Life {
             boot: BootId(7),
             last_seq_before: 0,

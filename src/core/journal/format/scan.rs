@@ -1,9 +1,9 @@
-//! Finds every good entry of a journal, also behind bytes that are not an entry.
+//! Finds every good entry of a journal, also after bytes that are not an entry.
 //!
 //! In format 2, an entry is good at only one offset of only one file. So a scan may look for an
 //! entry at every byte, and a client's name cannot forge one. In format 1, a name can look like an
-//! entry. So after a broken entry of format 1, the scan reads the length field of this entry, and
-//! looks for no entry inside that length.
+//! entry. So after a broken entry of format 1, the scan skips as many bytes as the length field of
+//! this entry says.
 
 use super::{Entry, FRAME_1_BYTES, FRAME_BYTES, Format, Found, MAX_PAYLOAD, find};
 
@@ -19,27 +19,27 @@ pub enum Piece<'a> {
         /// The content of the entry.
         entry: Entry<'a>,
     },
-    /// Bytes that are not an entry, with a good entry behind them. The gap is reported before that
+    /// Bytes that are not an entry, with a good entry after them. The gap is reported before that
     /// entry.
     Gap {
         /// The offset of the first such byte, in bytes from the start of the file.
         offset: u64,
-        /// The offset of the good entry behind the gap.
+        /// The offset of the good entry after the gap.
         end: u64,
     },
 }
 
-/// The bytes behind the last good entry.
+/// The bytes after the last good entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
-    /// The offset behind the last good entry, in bytes from the start of the file.
+    /// The offset after the last good entry, in bytes from the start of the file.
     pub offset: u64,
     /// The number of bytes from `offset` to the last byte that is not zero. These bytes are not an
-    /// entry, and not reserved room.
+    /// entry, and not reserved space.
     pub torn_bytes: u64,
 }
 
-/// Scans the bytes behind a journal's header. The file may be passed in parts of any size. A scan
+/// Scans the bytes after a journal's header. The file may be passed in parts of any size. A scan
 /// stores at most the longest entry and the last part.
 pub struct Scan {
     format: Format,
@@ -54,9 +54,9 @@ pub struct Scan {
 #[derive(Clone, Copy)]
 struct Gap {
     start: u64,
-    /// The offset behind the last byte of the gap that is not zero.
+    /// The offset after the last byte of the gap that is not zero.
     nonzero_end: u64,
-    /// The scan looks for no entry before this offset.
+    /// The scan does not search for an entry before this offset.
     skip_until: u64,
 }
 
@@ -134,9 +134,9 @@ impl Scan {
     }
 }
 
-/// Returns how many of the first bytes can be skipped, if the first byte begins no entry. The
+/// Returns how many of the first bytes can be skipped if no entry begins at the first byte. The
 /// length field of an entry is never zero, and ends within the first `FRAME_BYTES` bytes of the
-/// entry. So a long run of zeros, such as reserved room, contains no beginning of an entry except
+/// entry. So a long run of zeros, such as reserved space, contains no beginning of an entry except
 /// at its end.
 fn skippable_bytes(bytes: &[u8]) -> usize {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -263,7 +263,7 @@ mod tests {
                 })
                 .collect();
             prop_assert_eq!(&entries, &untouched);
-            // Every byte is part of an entry, a gap or the tail, or it is a zero behind the tail.
+            // Every byte is part of an entry, a gap or the tail, or it is a zero after the tail.
             let mut ranges: Vec<_> = entries.iter().chain(&gaps).copied().collect();
             ranges.sort_unstable();
             let mut offset = header_bytes("Riley") as u64;
