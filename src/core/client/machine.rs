@@ -21,7 +21,8 @@
 //!
 //! A client that waits for Places is in the state `Awaiting`. In the asyncio version, this state is
 //! in the frame of a suspended coroutine. The client's later commands are not read from the socket.
-//! Commands that arrived together with the `WHATSAT` wait in `input`.
+//! Commands that arrived together with the `WHATSAT` wait in `input`. What the client waits for is
+//! a *call*: one question to Places, with all clients that asked it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -59,8 +60,8 @@ use crate::core::wire::proxy_header::is_line;
 
 /// What the node has to do after an event of a client, outside the client's session.
 pub enum Effect {
-    /// The node has to ask Places before the client's next command runs. If the call begins, the
-    /// node calls [`suspend`](Client::suspend). If no call can begin, the node calls
+    /// The node has to ask Places before the next command of the client runs. If the call begins,
+    /// the node calls [`suspend`](Client::suspend). If no call can begin, the node calls
     /// [`answer_now`](Client::answer_now) at once, and then
     /// [`resume_input`](Protocol::resume_input).
     AskPlaces(PendingWhatsat),
@@ -70,12 +71,13 @@ pub enum Effect {
         address: IpAddr,
         /// Whether the client was rejected.
         was_rejected: bool,
-        /// The call that the client waited for.
+        /// The call that the client waited for. `None` if it did not wait for Places.
         call: Option<CallId>,
     },
 }
 
-/// A valid `WHATSAT` command: the question for Places, and the parts of the answer that are known.
+/// A valid `WHATSAT` command that waits for its answer: the question for Places, and the parts of
+/// the answer that do not come from Places.
 #[derive(Default)]
 pub struct PendingWhatsat {
     /// The question for Places.
@@ -126,8 +128,8 @@ enum Cause {
     Stopped,
     /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
-    /// The disk refuses writes to the journal. The output that is held back would say that records
-    /// are stored, but these records are not stored.
+    /// The disk refuses writes to the journal. The output that is held back reports records as
+    /// stored, but the journal does not contain them.
     JournalRefused,
     /// The buffers of all connections together are full. The server chose this client to free
     /// memory.
@@ -168,8 +170,8 @@ impl State {
     }
 }
 
-/// How long the server still reads input after all output is sent. A client can lose answers that
-/// it has not read yet if the server closes a socket with unread input (RFC 9293 §3.6.1).
+/// How long the server continues to read input after all output is sent. A client can lose answers
+/// that it has not read yet if the server closes a socket with unread input (RFC 9293 §3.6.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Linger {
     No,
@@ -179,10 +181,10 @@ enum Linger {
     Long,
 }
 
-/// Whether more input can come, and if not, how the input ended.
+/// Whether more input can arrive, and if not, how the input ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InputState {
-    /// More input can come.
+    /// More input can arrive.
     Open,
     /// The input has ended with a FIN, and over TLS with `close_notify`. A last line without LF is
     /// run like a line with LF.
@@ -206,8 +208,8 @@ pub struct Client {
     /// Bytes that were read but not handled yet: an unfinished line, or commands that have to wait.
     input: Buffer,
     output: Buffer,
-    /// Whether more input can come. This is independent of the state, because the input can end in
-    /// each state.
+    /// Whether more input can arrive. This is independent of the state, because the input can end
+    /// in each state.
     input_state: InputState,
     /// Whether reading is paused. The client pauses when its output has more than
     /// `output_high_bytes`, and goes on when the output has at most `output_low_bytes`. This is
@@ -215,16 +217,17 @@ pub struct Client {
     /// has output too.
     paused: bool,
     /// Whether the next command waits until the journal has reserved disk space for its record.
-    /// Each [`run`](Client::run) computes this flag again. Only a client in the state `Reading`
-    /// starts to wait.
+    /// Each call of [`run`](Client::run) computes this flag again. Only a client in the state
+    /// `Reading` starts to wait.
     awaits_disk_space: bool,
-    /// Output is held back until the journal has stored the change with this sequence number.
+    /// The sequence number of a change. Output is held back until the journal has stored this
+    /// change.
     required_seq: u64,
-    /// When the unfinished line began.
+    /// The time at which the unfinished line began. `None` if there is no unfinished line.
     line_since: Option<Time>,
-    /// The time from which the stall or the lingering is measured. `None` if no output may be sent
-    /// and the state is not `Closing`. Otherwise the time at which that began, or the later time at
-    /// which the socket last took output.
+    /// The start of the present stall or lingering: the time since which output may be sent or the
+    /// state is `Closing`, or the later time at which the socket last accepted output. `None` if no
+    /// output may be sent and the state is not `Closing`.
     stalled_since: Option<Time>,
     /// Whether the client was rejected. The session never changes this flag. The node counts
     /// rejected clients apart from other clients. A rejected client is `Closing` from the
@@ -308,8 +311,8 @@ impl Client {
     /// command is left. Returns the number of bytes that the caller has to remove from the input.
     fn run(&mut self, bytes: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let mut consumed = 0;
-        // A client whose commands cannot run for another reason (state, full output) does not wait
-        // for disk space.
+        // A client whose commands cannot run for another reason (its state, or too much output)
+        // does not wait for disk space.
         self.awaits_disk_space = false;
         while self.may_run(&context.settings.limits) {
             let rest = &bytes[consumed..];
@@ -646,7 +649,7 @@ impl Client {
         self.required_seq = self.required_seq.max(pending.seq);
     }
 
-    /// Returns the call that the client waits for.
+    /// Returns the call that the client waits for. `None` if the client does not wait for Places.
     #[must_use]
     pub fn awaited_call(&self) -> Option<CallId> {
         match &self.state {
@@ -670,7 +673,7 @@ impl Client {
 
     /// Closes the client at once, because the buffers of all connections together are full. The
     /// server sends nothing more to the client, and frees the client's buffers. Returns the call
-    /// that the client waited for.
+    /// that the client waited for, or `None` if it did not wait for Places.
     pub fn evict(&mut self, eviction: Eviction, context: &mut Context<'_>) -> Option<CallId> {
         let call = self.awaited_call();
         if self.may_log(1, 0, context) {
@@ -683,8 +686,8 @@ impl Client {
         call
     }
 
-    /// Returns the output that may be sent. `sendable` is the last change that the journal has
-    /// stored. If the output waits for a later change, returns no bytes.
+    /// Returns the output that may be sent. `sendable` is the last change that may be sent (see
+    /// `Durability::sendable_through`). If the output waits for a later change, returns no bytes.
     #[inline]
     fn sendable_output(&self, sendable: u64) -> &[u8] {
         if self.required_seq > sendable {
@@ -756,8 +759,8 @@ impl Client {
         }
     }
 
-    /// Logs how many lines about this client were left out of the log. Does nothing before the time
-    /// that [`LogShare::due`] returns, unless the connection has ended (`is_over`).
+    /// Logs how many lines about this client were not logged. Does nothing before the time that
+    /// [`LogShare::due`] returns, unless the connection has ended (`is_over`).
     fn log_left_out(&mut self, context: &mut Context<'_>, is_over: bool) {
         let (limits, now) = (&context.settings.limits, context.now.time);
         if let Some(share) = &mut self.log_share
@@ -1026,7 +1029,7 @@ fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
 }
 
 impl PendingWhatsat {
-    /// Whether the table still has a position of the client that the command names.
+    /// Whether the table still has a position of the client in the command.
     fn still_has_position(&self, records: &Records) -> bool {
         let at = At::parse(self.at_line.trim_ascii_end());
         at.is_some_and(|at| records.line(at.client).is_some())

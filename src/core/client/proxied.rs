@@ -79,7 +79,7 @@ pub enum Refusal {
     },
     /// The connection ended in the middle of the header.
     CutOff,
-    /// Too many connections waited for their header, and this connection had waited longest.
+    /// Too many connections waited for their header, and this connection was the oldest of them.
     Displaced,
     /// The buffers of all connections together are full. The server chose this connection to free
     /// memory.
@@ -112,7 +112,7 @@ impl Refusal {
     }
 
     /// Whether the server sends the reason to the other side before it closes the connection. After
-    /// [`Refusal::CutOff`], the other side has perhaps stopped reading. A [`Refusal::Displaced`]
+    /// [`Refusal::CutOff`], the other side may have stopped reading. A [`Refusal::Displaced`]
     /// connection is closed at once, because a new connection takes its place.
     #[must_use]
     pub fn sends_reason(&self) -> bool {
@@ -141,7 +141,7 @@ impl fmt::Display for Refusal {
 
 /// What the node has to do after an event of a [`Proxied`] connection, outside its session.
 pub enum Effect {
-    /// The header is complete. From now on, the connection belongs to a client.
+    /// The header is complete. From now on, the connection is the connection of a client.
     HeaderReceived {
         /// The addresses of the client and of the proxy. If the proxy connects for itself, as in a
         /// health check, the client's address is the address of the proxy.
@@ -163,9 +163,10 @@ pub enum Effect {
 /// A connection whose header has not arrived yet.
 pub struct Proxied {
     proxy: SocketAddr,
-    /// The beginning of the header.
+    /// The received part of the header.
     input: Buffer,
-    /// When the wait for the header began. The first [`Protocol::flushed`] sets it.
+    /// The time at which the wait for the header began. The first call of [`Protocol::flushed`]
+    /// sets this field.
     waiting_since: Option<Time>,
     is_closing: bool,
 }

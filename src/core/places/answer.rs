@@ -1,9 +1,9 @@
 //! The JSON that a client gets for a `WHATSAT`: Google's own text with at most `bound` places, or
 //! an error in Google's format.
 //!
-//! Google's layout varies, and clients get the layout unchanged. So the JSON is not parsed and
-//! written again. serde_json only finds where a value begins and ends, and then parts of the text
-//! are cut out.
+//! The layout of Google's JSON varies, and clients get the layout unchanged. So the JSON is not
+//! parsed and serialized again. serde_json only finds where a value begins and ends, and then parts
+//! of the text are cut out.
 
 use std::fmt;
 use std::ops::Range;
@@ -32,7 +32,7 @@ pub struct PlacesError {
     pub message: String,
 }
 
-/// The kinds of failures. The New API has a code for each.
+/// The kinds of failures. Each has a code of the New API: see [`ErrorKind::code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// This server has no key.
@@ -78,8 +78,8 @@ impl fmt::Display for PlacesError {
     }
 }
 
-/// The result of a call, for all clients that wait for it. The answer is cut only once for each
-/// bound, not for each client.
+/// The result of a call, for all clients that wait for it. The answer is cut once for each
+/// different bound, not once for each client.
 pub struct Outcome {
     api: PlacesApi,
     answer: Result<Reply, PlacesError>,
@@ -340,7 +340,7 @@ fn surplus(text: &str, api: PlacesApi, bound: usize) -> Result<Vec<Range<usize>>
         .collect())
 }
 
-/// Returns the offset in `text` at which `part` ends. `part` must be a slice of `text`.
+/// Returns the offset in `text` at which `part` ends. `part` must be a subslice of `text`.
 fn end(text: &str, part: &str) -> usize {
     part.as_ptr() as usize - text.as_ptr() as usize + part.len()
 }

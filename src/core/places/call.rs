@@ -2,9 +2,9 @@
 //! carries each question.
 //!
 //! ```text
-//!   ask ──► Waiting ──a connection may be made──► Connecting ──the first is ready──► On ──► over
-//!            ▲  └─────────────────────a kept connection is free────────────────────►─┘│
-//!            └────retry: a kept connection had broken, or late clients still wait─────┘
+//!   ask ──► Waiting ──a connection may be made──► Connecting ──one is established──► InFlight ──► ended
+//!            ▲  └─────────────────────an idle connection is free──────────────────────┘ │
+//!            └────retry: an idle connection had broken, or late clients still wait──────┘
 //! ```
 //!
 //! Clients with the same question share one call, but each client has its own deadline. A client
@@ -34,7 +34,7 @@ pub type CallId = Id;
 enum CallStage {
     /// In the queue, without a connection.
     Waiting,
-    /// Connections are being made for the call, and none of them is ready.
+    /// Connections are being made for the call, and no TLS handshake is done yet.
     Connecting(Race),
     /// The connection with this id carries the call.
     InFlight(Id),
@@ -55,7 +55,7 @@ struct Race {
     certificate_error: Option<ExchangeError>,
 }
 
-/// What a call can still try or wait for, after a connection for it could not be made.
+/// What a call can still try or wait for, after a connection attempt has failed.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Remaining {
     /// There are addresses that were not tried yet.
@@ -86,17 +86,17 @@ pub struct Accepted {
     pub call: CallId,
     /// Whether the call is new.
     pub is_new: bool,
-    /// The call that was removed so that the queue has room for the new call.
+    /// The call that was removed because the queue was full.
     pub displaced: Option<(CallId, Call)>,
 }
 
 /// Why a question does not wait for Places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
-    /// The queue has no room, and no call in the queue may be displaced. The number is that of all
+    /// The queue is full, and no call in the queue may be displaced. The field is the number of all
     /// calls.
     Full(usize),
-    /// The queue had no room. The client's origin had the most calls in the queue. A call of
+    /// The queue was full, and the client's origin had the most calls in the queue. So a call of
     /// another origin displaced the newest call of the client's origin.
     Displaced,
 }
@@ -124,7 +124,7 @@ pub struct Call {
     waiters: Vec<Waiter>,
     /// The number of waiting clients of each origin.
     origins: BTreeMap<IpAddr, usize>,
-    /// The call's age in the queue.
+    /// The number that orders the calls by age. A newer call has a greater ticket.
     ticket: Ticket,
     /// The number of flows of the queue that contain the call.
     queue_entries: usize,
@@ -312,10 +312,10 @@ impl Calls {
         })
     }
 
-    /// Makes room for a new call of `origin`. Finds the origin that has the most calls, and removes
-    /// its newest call from its flow. A call can be in the flows of several origins. If this call
-    /// is still in another flow, this is repeated. If it is in none, the call itself is removed.
-    /// Fails if no origin has more calls than `origin`.
+    /// Displaces a waiting call, because the queue is full and `origin` has a new call. Removes the
+    /// newest call of the origin with the most calls from the flow of that origin. Repeats this
+    /// until a removed call is in no other flow. That call is removed and returned. Fails if no
+    /// origin has more calls than `origin`.
     fn displace(&mut self, origin: IpAddr) -> Result<(CallId, Call), Busy> {
         let own = self.queue.count(origin);
         while let Some(newest) = self.queue.newest_of_longest_flow() {
@@ -344,7 +344,7 @@ impl Calls {
         self.calls.get(id)
     }
 
-    /// Whether no call waits. Every event calls this function.
+    /// Whether no call waits. This runs for every event, so it must be fast.
     #[inline]
     #[must_use]
     pub fn is_queue_empty(&self) -> bool {
@@ -420,7 +420,7 @@ impl Calls {
         race.map(|race| race.next_at = next_at).is_some()
     }
 
-    /// Whether it is time to try the next address.
+    /// Whether the time to try the next address has come.
     pub fn is_attempt_due(&mut self, id: CallId, now: Time) -> bool {
         self.race(id).is_some_and(|race| race.next_at <= now)
     }
@@ -465,8 +465,9 @@ impl Calls {
         due.iter().map(|waiter| waiter.id).collect()
     }
 
-    /// Updates the counts of the call after a client of `origin` stopped waiting for it. If no
-    /// other client of `origin` waits for the call, the call leaves the flow of `origin`.
+    /// Updates the counts of the call `id` after a client of `origin` has stopped waiting for the
+    /// call. If no other client of `origin` waits for the call, the call leaves the flow of
+    /// `origin`.
     fn waiter_left(&mut self, id: CallId, origin: IpAddr) {
         let Some(call) = self.calls.get_mut(id) else {
             return;
@@ -539,8 +540,8 @@ impl Calls {
         self.idle.extract_if(.., |id| is_old(*id)).collect()
     }
 
-    /// Subtracts 1 from [`Calls::connections`]. The caller has lost a connection whose TLS
-    /// handshake was done.
+    /// Handles the loss of a connection whose TLS handshake was done: subtracts 1 from
+    /// [`Calls::connections`].
     pub fn connection_closed(&mut self) {
         debug_assert!(
             self.established > 0,
@@ -597,7 +598,7 @@ impl Calls {
         self.races -= 1;
     }
 
-    /// Removes a call that has ended for any reason.
+    /// Removes a call that has ended, for whatever reason.
     pub fn remove(&mut self, id: CallId) -> Option<Call> {
         let call = self.calls.remove(id)?;
         self.by_question.remove(&call.question);

@@ -14,12 +14,12 @@
 //! ```
 //!
 //! The exchange handles only plaintext: TLS is a layer below. The request contains the key of the
-//! Places API. So the request is not in the output before the handshake has proven that the other
-//! side is Places.
+//! Places API. So the request is put into the output only after the handshake has proven that the
+//! other side is Places.
 //!
-//! Several connections can be made for one question at the same time. The first connection whose
-//! handshake is done carries the question. A connection whose handshake is done is called
-//! [made](Exchange::handshake_done).
+//! A *call* is one question to Places, with all clients that asked it. Several connections can be
+//! made for one call at the same time. The first connection whose TLS handshake is done carries the
+//! question of the call.
 //!
 //! A NAT or a proxy can forget an idle connection without closing it. Then a question on that
 //! connection gets no answer. So a question on a reused connection waits for a shorter time
@@ -52,7 +52,7 @@ enum State {
     Handshaking,
     /// The request is sent, and the response is not complete.
     Exchanging,
-    /// The connection is kept for the next question.
+    /// The connection stays open for the next question.
     Idle,
     /// The connection is being closed, and carries no question.
     Closing,
@@ -103,8 +103,8 @@ pub enum Effect {
         call: Option<CallId>,
         /// The reason.
         failure: Failure,
-        /// The time at which the exchange entered the state in which it failed. If it waited for a
-        /// response, that is the time of the request.
+        /// The time at which the exchange entered the state in which it failed. If the exchange
+        /// waited for a response, this is the time of the request.
         since: Time,
     },
     /// The connection is lost.
@@ -118,8 +118,7 @@ pub enum Effect {
     },
 }
 
-/// Why an exchange failed, and at which stage. The stage decides whether the question is sent
-/// again.
+/// Why and at which stage an exchange failed. The stage decides whether the question is sent again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// The reason.
@@ -128,7 +127,7 @@ pub struct Failure {
     pub stage: FailureStage,
 }
 
-/// How far an exchange had got when it failed.
+/// The point at which an exchange failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureStage {
     /// Before any request was sent. Another address may work.
@@ -146,13 +145,15 @@ pub enum FailureStage {
     TimedOut,
     /// After the request was sent, for another reason.
     Sent,
-    /// The buffers of all connections are full, and this one was chosen to make room.
+    /// The buffers of all connections together are full, and the server chose this connection to
+    /// free memory.
     Evicted,
 }
 
 /// The session of a connection to Places.
 pub struct Exchange {
-    /// The call whose question the exchange carries. `None` while it is idle or closing.
+    /// The call that this connection was opened for, or whose question it carries. `None` while the
+    /// exchange is idle or closing.
     call: Option<CallId>,
     state: State,
     since: Time,
@@ -193,7 +194,8 @@ impl Exchange {
         }
     }
 
-    /// Returns the call whose question the exchange carries.
+    /// Returns the call that this connection was opened for, or whose question it carries. `None`
+    /// while the exchange is idle or closing.
     #[must_use]
     pub fn call(&self) -> Option<CallId> {
         self.call
@@ -205,15 +207,15 @@ impl Exchange {
         self.address
     }
 
-    /// Whether the TLS handshake is done, now or before the exchange closed. Only such a connection
-    /// carries a request.
+    /// Whether the TLS handshake is done. This stays true after the exchange is closed. Only a
+    /// connection whose handshake is done carries a request.
     #[must_use]
     pub fn handshake_done(&self) -> bool {
         self.handshake_done
     }
 
     /// Returns the time at which the exchange entered its present state. For a closing exchange,
-    /// returns the time at which it entered the state before.
+    /// returns the time at which it entered its last other state.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
@@ -243,8 +245,8 @@ impl Exchange {
         self.enter(Cause::Asked, State::Exchanging, now);
     }
 
-    /// Whether ALPN can be the cause of a failure, that is, on a new connection without an agreed
-    /// protocol.
+    /// Whether ALPN can be the cause of a failure. This is so on a new connection for which ALPN
+    /// has chosen no protocol.
     fn is_alpn_suspect(&self, context: &Context<'_>) -> bool {
         let has_agreed = context.tls.is_some_and(TlsSession::has_alpn);
         self.responses == 0 && !has_agreed

@@ -1,17 +1,18 @@
 //! The queue of waiting calls, in which the origins of the clients take turns.
 //!
 //! ```text
-//!   retried   ──────────────────────────► c9 ┐   first: it has had its turn
+//!   retried   ──────────────────────────► c9 ┐   first: it has used its turn
 //!   192.0.2.1 ─ c1 c4 c5 c6 c7 ─┐            │
 //!   192.0.2.2 ─ c2              ├─ in turn ──┴──► a connection
 //!   192.0.2.3 ─ c3 c8 ──────────┘
 //! ```
 //!
-//! The calls of one origin are a *flow*, as in fair queueing (RFC 970). The origins take turns. At
-//! the turn of an origin, the oldest call of its flow leaves the queue. So an origin with many
-//! calls does not delay the calls of another origin. If the queue is full, a new call displaces the
-//! newest call of the origin that has the most calls in the queue. So an origin that floods the
-//! queue displaces only its own calls.
+//! An *origin* is the address of clients that share limits: an IPv4 address, or the first 64 bits
+//! of an IPv6 address. The calls of one origin are a *flow*, as in fair queueing (RFC 970). The
+//! queue serves the flows round-robin: at the turn of an origin, the oldest call of its flow leaves
+//! the queue. So an origin with many calls does not delay the calls of another origin. If the queue
+//! is full, a new call displaces the newest call of the origin that has the most calls in the
+//! queue. So an origin that floods the queue displaces only its own calls.
 //!
 //! # Calls that several origins share
 //!
@@ -20,8 +21,8 @@
 //! All clients of the call get the answer.
 //!
 //! If one of these origins has the most calls, the shared call loses its entry in that flow only.
-//! It still leaves the queue at a turn of the other origins. It is displaced when it is in no flow.
-//! So two origins cannot protect their calls from displacement by sharing them.
+//! It still leaves the queue at a turn of the other origins. It is displaced only when it is in no
+//! flow any more. So two origins cannot protect their calls from displacement by sharing them.
 //!
 //! Each operation takes O(log n) time for n waiting calls.
 
@@ -34,12 +35,12 @@ use crate::core::places::call::CallId;
 /// A number that orders the calls by age. A newer call has a greater ticket.
 pub(super) type Ticket = u64;
 
-/// The calls of one origin that wait.
+/// The waiting calls of one origin.
 #[derive(Debug)]
 struct Flow {
     calls: BTreeMap<Ticket, CallId>,
-    /// The key of this origin in [`Queue::order`]. The origin with the smallest key has the next
-    /// turn.
+    /// The key in [`Queue::order`] of the origin to which this flow belongs. The origin with the
+    /// smallest key has the next turn.
     order_key: u64,
 }
 
@@ -76,7 +77,8 @@ pub(super) struct Queue {
     /// Calls that lost their connection. They have already used a turn, and are never displaced.
     retried: VecDeque<CallId>,
     flows: BTreeMap<IpAddr, Flow>,
-    /// The origins by their turns.
+    /// The origins in the order of their next turns. Each key is used once, and a later key is
+    /// greater.
     order: BTreeMap<u64, IpAddr>,
     /// The origins in the order of the number of their calls. If two origins have the same number,
     /// the origin with the newer call is later.

@@ -1,8 +1,8 @@
 //! An HTTP/1.1 response, which can arrive in pieces of any size.
 //!
 //! httparse parses the head. This module finds the end of the body, by RFC 9112 §6.3. A response
-//! that can be understood in two ways is refused. Otherwise a proxy could end the response at
-//! another byte than this server, and take the rest for another response.
+//! that can be understood in two ways is refused. Otherwise a proxy and this server could disagree
+//! about the end of the response, and one of them would read the rest as another response.
 //!
 //! ```text
 //!   Head ─┬─► Sized ───────────────────────────────► Done
@@ -144,8 +144,8 @@ impl Response {
         self.is_done() && self.keep_alive
     }
 
-    /// Handles received bytes. Bytes after the end of the response belong to no request. If there
-    /// are any, the response remains valid, but the connection cannot be used again.
+    /// Handles received bytes. Bytes after the end of the response belong to no request. If such
+    /// bytes arrive, the response remains valid, but the connection cannot be used again.
     ///
     /// # Errors
     /// The response is refused. Its connection must be closed.
@@ -216,8 +216,9 @@ impl Response {
         }
     }
 
-    /// Appends at most `remaining` bytes of `data` to the body. The next state is `next_state(n)`.
-    /// Here, `n` is `remaining` minus the number of appended bytes. Returns the rest of `data`.
+    /// Appends at most `remaining` bytes of `data` to the body. `next_state` returns the next
+    /// state; its argument is `remaining` minus the number of appended bytes. Returns the rest of
+    /// `data`.
     fn take_body<'a>(
         &mut self,
         data: &'a [u8],
