@@ -211,8 +211,8 @@ impl Cli {
         };
         let herd =
             HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(message)| {
-                // Only `herd-mio` reads `HERD_CONFIG`. The error of `load` is for all programs, so
-                // the variable is added here.
+                // The error of `load` names only `--config`, because other programs do not read
+                // `HERD_CONFIG`. So this program adds the name of the variable.
                 let hint = "name another with --config or HERD_CONFIG";
                 ConfigError(message.replace("name another with --config", hint))
             })?;
@@ -251,8 +251,8 @@ fn without_empty_variables(command: Command) -> Command {
     })
 }
 
-/// Returns the error. If the wrong value is from an environment variable, the error names that
-/// variable instead of the flag.
+/// Returns `error`. If the wrong value is the value of an environment variable, the returned error
+/// names that variable instead of the flag.
 fn name_variable_in_error(
     mut error: clap::Error,
     command: &Command,

@@ -10,7 +10,7 @@
 //! no futures, no tasks, no callbacks. An async runtime keeps state in the frames of suspended
 //! coroutines. Here that state is written as ordinary values, which can be inspected.
 //!
-//! # The map of the house
+//! # The modules
 //!
 //! ```text
 //!   main.rs ──► cli, config, logging ──► shell ──► core          no dependency points back

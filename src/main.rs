@@ -60,7 +60,7 @@ fn check(config: &Config) -> ExitCode {
     let allowed = Allowed::read();
     let budget = Budget::of(&config.settings.limits, &allowed);
     let worst = WorstCase::of(config, &budget, allowed);
-    // Print first what the configuration means. The operator needs this text to understand an
+    // First print what the configuration means. The operator needs this text to understand an
     // error.
     let printed = print(&format!("{}{worst}", config.describe()));
     match can_start(config, &budget, &worst) {
@@ -86,7 +86,7 @@ fn can_start(config: &Config, budget: &Budget, worst: &WorstCase) -> Result<Stri
 }
 
 /// Returns the exit status for the result of a write to the standard output. A closed pipe is not a
-/// failure, because the program at its other end needs no more output.
+/// failure, because its reader needs no more output.
 fn output_status(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,8 +185,8 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // If the log is the standard error, `fail` alone prints the error, so that it appears
-            // once.
+            // If the log is the standard error, only `fail` prints the error. Otherwise the error
+            // would appear twice.
             if log_name != "-" {
                 error!("{error}");
             }

@@ -1,4 +1,4 @@
-//! Describes a configuration for `--check`.
+//! Formats a configuration as text for `--check`.
 
 use std::fmt::Write as _;
 

@@ -90,7 +90,7 @@ pub(super) struct FilePlaces {
     pub(super) max_per_second: Option<u64>,
     /// Questions in 24 hours; 0: any number.
     pub(super) max_per_day: Option<u64>,
-    /// Questions of one address in 24 hours, once half of them are asked; 0: any number.
+    /// Questions of one address in 24 hours, after half of `max_per_day` is used; 0: any number.
     pub(super) max_per_day_per_address: Option<u64>,
 }
 
@@ -325,7 +325,7 @@ impl HerdConfig {
     }
 
     /// Returns the servers that no chain of links connects with the first server. Updates do not
-    /// pass between them and the first server.
+    /// pass between these servers and the first server.
     pub(super) fn unreachable(&self) -> Vec<&str> {
         let mut reached: HashSet<&str> = self
             .members
@@ -377,7 +377,7 @@ impl Member {
 }
 
 /// Adds the most similar valid key to the parser's message about an unknown key. There are many
-/// keys, above all limits, so a spelling mistake is likely.
+/// keys, and most of them are limits, so a spelling mistake is likely.
 fn with_suggestion(message: &str) -> String {
     let suggestion = || {
         let rest = message.strip_prefix("unknown field `")?;

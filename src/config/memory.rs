@@ -13,7 +13,7 @@ use crate::shell::sockets::SOCKET_BYTES;
 struct Part {
     name: &'static str,
     bytes: u64,
-    /// How the number comes about.
+    /// How the number is computed, for the operator.
     explanation: String,
     /// The names of the limits that an operator can lower to make this part smaller.
     limits: &'static str,

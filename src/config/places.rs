@@ -13,14 +13,14 @@ use crate::core::base::settings::{HostPort, PlacesApi, PlacesQuota, PlacesSettin
 const DEFAULT_FIELD_MASK: &str =
     "places.displayName,places.formattedAddress,places.location,places.types";
 
-/// The number of questions that Google may be asked in a second by default. A busy server asks
-/// less, and a flood of clients cannot make it ask more.
+/// The default of `places.max_per_second`, the maximum number of questions to Google in a second. A
+/// busy server asks less, and a flood of clients cannot make the server ask more.
 const DEFAULT_PER_SECOND: u64 = 100;
 
-/// The greatest number of questions in a second that can be configured.
+/// The maximum value of `places.max_per_second`.
 const MAX_PER_SECOND: u64 = 1_000_000;
 
-/// The greatest number of questions in 24 hours that can be configured.
+/// The maximum value of `places.max_per_day` and of `places.max_per_day_per_address`.
 const MAX_PER_DAY: u64 = 1_000_000_000;
 
 impl HerdConfig {
@@ -113,8 +113,8 @@ impl HerdConfig {
         ))
     }
 
-    /// Returns how many questions the server at `origin` may be asked. Without a setting, the rate
-    /// is bounded only for Google: another server is a stand-in, which sends no bill.
+    /// Returns how many questions may be sent to the server at `origin`. Without a setting, only
+    /// the rate for Google is limited: any other server is a test server, which sends no bill.
     fn quota(&self, origin: &HostPort) -> Result<PlacesQuota, ConfigError> {
         let file = &self.file.places;
         for (key, value, max) in [

@@ -1,4 +1,4 @@
-//! Removes possible secrets from the text that an error message quotes.
+//! Replaces possible secrets in the text that an error message quotes.
 //!
 //! A line such as `key_file = "AIza…"` is an easy mistake, and many people can read the logs that
 //! the standard error goes to. So an error says where the mistake is, and quotes only text that
@@ -6,13 +6,14 @@
 
 use std::borrow::Cow;
 
-/// The least length of a word that might be a secret. Google's keys have 39 characters, and
+/// The minimum length of a word that might be a secret. Google's keys have 39 characters, and
 /// `openssl rand -hex 32` makes 64.
 const MIN_SECRET_BYTES: usize = 20;
 /// The text that replaces a possible secret.
 const REDACTED: &str = "(not shown: it might be a secret)";
 
-/// Whether a word looks like a secret: it is long, and has letters and digits.
+/// Whether a word looks like a secret: it has at least [`MIN_SECRET_BYTES`] bytes, and has letters
+/// and digits.
 fn looks_like_secret(word: &str) -> bool {
     word.len() >= MIN_SECRET_BYTES
         && word.bytes().any(|byte| byte.is_ascii_digit())

@@ -100,7 +100,7 @@ pub fn reread_secrets(path: &Path) -> Result<Secrets, ConfigError> {
 }
 
 /// Returns one secret for each line, without the white space around it. Blank lines and repeated
-/// lines are skipped. A start script may append the same line each time.
+/// lines are skipped, because a start script may append the same line at each start.
 fn parse_secrets(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
     let lines = text.expose().split(|&byte| byte == b'\n');
     let mut secrets: Vec<Secret> = Vec::new();
@@ -144,9 +144,8 @@ pub(super) fn mode_note(file: &Path) -> Option<String> {
     })
 }
 
-/// Returns notes for the operator about file modes. One note: every user can change the journal,
-/// because every user can write to the data directory. Another note: every user can read the
-/// journal.
+/// Returns a note for the operator if every user can write to the data directory, and so can change
+/// the journal. Returns another note if every user can read the journal.
 pub(super) fn journal_notes(journal: &JournalConfig) -> Vec<String> {
     let directory = &journal.directory;
     let is_world_writable =
@@ -165,7 +164,7 @@ pub(super) fn journal_notes(journal: &JournalConfig) -> Vec<String> {
 pub(super) fn read_secret(path: &Path, subject: &str, option: &str) -> Result<Secret, ConfigError> {
     let bytes = read_start(path, MAX_FILE_BYTES + 1).map_err(|error| {
         // If the operator wrote the secret in place of the file's name, the error must not print
-        // it. The directory is printed.
+        // that name. The directory is printed.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let file = match redact(&name) {
             Cow::Borrowed(_) => path.display().to_string(),

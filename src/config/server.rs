@@ -100,10 +100,10 @@ impl HerdConfig {
         self.links.iter().filter_map(neighbour).collect()
     }
 
-    /// Checks that no link leaves this machine. This is called for a herd whose servers cannot
-    /// prove their identity. `own` is the address where this server listens for neighbours, after
-    /// overrides. The address for clients does not matter, because clients prove no identity in any
-    /// herd.
+    /// Checks that both ends of each link are on this machine. This is called for a herd whose
+    /// servers cannot prove their identity. `own` is the address where this server listens for
+    /// neighbours, after overrides. The address for clients does not matter, because clients prove
+    /// no identity in any herd.
     fn check_links_are_local(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
         let is_linked = |member: &&Member| {
             self.links

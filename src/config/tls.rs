@@ -73,7 +73,8 @@ impl FilePeersTls {
     }
 }
 
-/// The files that prove a name: a certificate chain, and the key of its first certificate.
+/// The files that prove the server's name: a certificate chain, and the key of its first
+/// certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     certificate: PathBuf,
@@ -333,7 +334,7 @@ impl Identity {
                 pem_error_text(&error)
             ))
         })?;
-        // rustls checks the pair later, too. But here the error can name both files.
+        // rustls checks the pair later, too. But the error of this check can name both files.
         let pair = provider
             .key_provider
             .load_private_key(key.clone_key())

@@ -11,7 +11,8 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::shell::disk::machine_boot_id;
 
-/// At most this many damaged places are listed one by one. Further places are only counted.
+/// The maximum number of damaged places that are listed one by one. Further places are only
+/// counted.
 const MAX_SHOWN_GAPS: usize = 100;
 /// The maximum number of servers in [`Census::records_by_server`], and of neighbours in
 /// [`Census::neighbours`]. Further names are not stored. A good journal has only the names of its
@@ -44,7 +45,7 @@ pub(super) struct Neighbour {
     pub(super) told: Option<u64>,
 }
 
-/// The time in a record: as a number, and as the text in the journal.
+/// The time of the client's clock in a record: as a number, and as the text in the journal.
 pub(super) type Stamp = (PosixTime, String);
 
 /// The counts of a journal's entries and damaged places.
@@ -57,8 +58,9 @@ pub(super) struct Census {
     pub(super) unparsed: u64,
     pub(super) first_stamp: Option<Stamp>,
     pub(super) last_stamp: Option<Stamp>,
-    /// By server name, the number of records that this server received from clients. At most
-    /// `MAX_SHOWN_SERVERS` names.
+    /// The number of records for each server name in the `AT` lines. This is the name of the server
+    /// that received the record from its client. At most `MAX_SHOWN_SERVERS` names; records of
+    /// further names are not counted here.
     pub(super) records_by_server: BTreeMap<Vec<u8>, u64>,
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
@@ -78,8 +80,8 @@ pub(super) struct Damage {
     pub(super) bytes: u64,
     /// The number of good entries after the first damaged place.
     pub(super) entries_after_first_gap: u64,
-    /// Decides whether a start of the server refuses the journal. `None` before the first call of
-    /// [`Damage::observe`].
+    /// Decides whether the server refuses the journal when it starts. `None` before the first call
+    /// of [`Damage::observe`].
     pub(super) detector: Option<DamageDetector>,
 }
 
@@ -103,8 +105,8 @@ impl Damage {
         }
     }
 
-    /// Whether a start of the server refuses the journal. Otherwise a start cuts off everything
-    /// from the first damaged place on.
+    /// Whether the server refuses the journal when it starts. Otherwise the start cuts off
+    /// everything from the first damaged place on.
     pub(super) fn is_refused(&self) -> bool {
         self.detector
             .is_some_and(|detector| detector.check().is_err())
@@ -128,7 +130,7 @@ impl Damage {
 }
 
 impl Census {
-    /// Reads the whole journal and returns the counts. Also calls `report` with each piece.
+    /// Reads the whole journal and returns the counts. Also calls `on_piece` with each piece.
     pub(super) fn take(
         journal: &Journal,
         mut on_piece: impl FnMut(&Piece<'_>),

@@ -38,7 +38,7 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
                 None => Ok(()),
             },
             ExportFormat::Iamat => match At::parse(line) {
-                // No command says that a client is forgotten.
+                // There is no command that forgets a client.
                 Some(at) if at.is_tombstone() => {
                     left_out += 1;
                     Ok(())

@@ -48,7 +48,7 @@ const DAMAGED: u8 = 1;
 /// Exit status: the usage is wrong, or something cannot be read or written.
 const FAILED: u8 = 2;
 
-/// Why a command ended early.
+/// Why a command ended before it was done.
 #[derive(Debug)]
 enum Failure {
     /// An error: the exit status, and a message for the standard error.

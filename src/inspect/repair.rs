@@ -3,9 +3,9 @@
 //! When the server starts, it can cut off the end of a journal. The beginning that remains is a
 //! state that the server once had.
 //!
-//! A journal without an entry from its middle is a state that the server never had. Say that the
-//! lost entry is a record from a neighbour. A later entry still says that all records up to a
-//! certain change were received from that neighbour. So the neighbour would not send the lost
+//! A journal without an entry from its middle is a state that the server never had. For example,
+//! the lost entry can be a record from a neighbour. A later entry still says that all records up to
+//! a certain change were received from that neighbour. So the neighbour would not send the lost
 //! record again.
 //!
 //! So if a place was damaged, the repaired journal has no entries about lives and neighbours. The
@@ -84,7 +84,8 @@ struct RepairCounts {
     entries: u64,
     records: u64,
     bytes: u64,
-    /// The number of entries about lives and neighbours that are not in the repaired journal.
+    /// The number of entries about lives and neighbours that were not copied to the repaired
+    /// journal.
     left_out: u64,
 }
 
@@ -128,9 +129,9 @@ fn write(
         Ok(())
     })?;
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
-    // This entry says that all bytes before it survive a loss of power. That is true, because the
-    // file is synced before it gets its final name. If a later scan finds a gap before this entry,
-    // the gap is damage.
+    // This entry says that all bytes before the entry are synced. The file is synced before it gets
+    // its final name, so the entry is true. Because of the entry, a later gap in these bytes counts
+    // as damage, and not as the result of a loss of power.
     Entry::Synced { offset }.write(&mut piece_bytes);
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
     counts.bytes = offset;

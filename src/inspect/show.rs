@@ -44,7 +44,7 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
 }
 
 /// Formats bytes as a JSON string. DEL and the control characters from U+0080 to U+009F are escaped
-/// too, because some terminals obey them.
+/// too, because some terminals interpret them.
 fn string(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let quoted = serde_json::to_string(&*text).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Output to the standard output, to a device or to a file. An error is returned if not all of it
-//! arrives. A file gets its name only when it is complete and synced.
+//! Output to the standard output, to a device or to a file. An error is returned if a part of the
+//! output cannot be written. A file gets its name only when it is complete and synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
@@ -13,8 +13,8 @@ use signal_hook::flag;
 
 use super::{Failure, report};
 
-/// The number of a signal that arrived while a file was being written; 0 if there was none. The
-/// incomplete file is then removed.
+/// The number of a signal that arrived while a file was being written; 0 if there was none. After a
+/// signal, the incomplete file is removed.
 #[derive(Clone, Default)]
 pub(super) struct Stop(Arc<AtomicUsize>);
 
@@ -180,8 +180,8 @@ impl NewFile {
         file.set_permissions(mode).map_err(failed)
     }
 
-    /// Writes everything to the disk, so that it survives a loss of power. The file does not have
-    /// its final name yet.
+    /// Writes all bytes to the disk, so that the bytes survive a loss of power. The file does not
+    /// have its final name yet.
     pub(super) fn sync(mut self) -> Result<SyncedFile, Failure> {
         let synced = self
             .file
@@ -210,8 +210,8 @@ pub(super) struct SyncedFile {
     _unnamed: NewFile,
 }
 
-/// Names in the directory of `path` survive a loss of power after this call. A file system that
-/// cannot sync directories is not an error.
+/// Syncs the directory of `path`. After this call, the names in the directory survive a loss of
+/// power. A file system that cannot sync directories is not an error.
 pub(super) fn sync_directory(path: &Path) -> Result<(), Failure> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let parent = Path::new(".").join(parent);

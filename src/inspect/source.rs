@@ -69,7 +69,7 @@ impl Journal {
         self.file.metadata().map_or(0, |metadata| metadata.len())
     }
 
-    /// Reads everything after the header, and calls `report` with each piece. Returns the offset
+    /// Reads everything after the header, and calls `on_piece` with each piece. Returns the offset
     /// after the last good entry, and the number of torn bytes after that offset.
     pub(super) fn read(
         &self,
@@ -130,8 +130,8 @@ fn find(path: &Path) -> Result<PathBuf, Failure> {
     if fs::symlink_metadata(&journal).is_ok() {
         return Ok(journal);
     }
-    // `path` can be the parent of the data directories of several servers. Find the journals in
-    // them for the error message.
+    // `path` can be the parent of the data directories of several servers. The error message names
+    // the journals in these directories.
     let entries = fs::read_dir(path)
         .map_err(|error| Failure::new(format_args!("cannot look into {path_text}: {error}")))?;
     let mut with_journal: Vec<String> = entries
@@ -261,8 +261,8 @@ fn lock_path(journal: &Path) -> PathBuf {
     journal.with_file_name(LOCK)
 }
 
-/// Whether a server uses the journal. For the check, this takes a shared lock for a moment. A
-/// server that starts in that moment fails, and reports that another process uses its directory.
+/// Whether a server uses the journal. The check takes a shared lock for a moment. A server that
+/// starts in that moment fails, and reports that another process uses its directory.
 fn is_locked(journal: &Path) -> bool {
     let journal = &resolve(journal);
     let is_journal = journal.file_name().is_some_and(|name| name == JOURNAL);
@@ -320,7 +320,8 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
     }
 }
 
-/// Shows on a terminal how much of the journal has been read, if the reading takes long.
+/// Shows on a terminal how much of the journal has been read, if reading takes longer than a
+/// second.
 struct Progress {
     clock: Clock,
     whole: u64,

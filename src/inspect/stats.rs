@@ -60,14 +60,13 @@ fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) ->
     lives + (header + neighbours) as u64 + journal_bytes(&positions.records)
 }
 
-/// Returns by how many percent a compaction makes the journal smaller.
+/// Returns by how many percent a compaction would make the journal smaller.
 fn dropped(census: &Census, compacted: u64) -> u64 {
     let bytes = census.tail.offset.max(1);
     100 - (compacted.min(bytes) * 100).div_ceil(bytes)
 }
 
-/// Formats the time in a record: the text, and the same time as a date if it is in the range of
-/// dates.
+/// Formats the time in a record: the text, and the same time as a date if a date can express it.
 fn shown((_, text): &Stamp) -> String {
     let seconds = text.split('.').next().unwrap_or_default();
     let date = seconds

@@ -13,8 +13,8 @@ use super::{DAMAGED, FAILED, Failure, WHOLE, print_text, report};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
-/// If the torn end of a journal has more bytes than this, the report does not name a crash as the
-/// cause. By default, the server reserves only 4 MiB ahead (`limits.journal_ahead_bytes`), so an
+/// If the torn end of a journal has more bytes than this, a crash is not the cause, and the report
+/// says so. By default, the server reserves only 4 MiB ahead (`limits.journal_ahead_bytes`), so an
 /// interrupted write leaves a shorter torn end.
 const CRASH_BYTES: u64 = 16 << 20;
 

@@ -34,8 +34,8 @@ pub use output::{Reserve, Rotation};
 
 /// How long the writer gathers lines before the next write.
 const GATHER: Duration = Duration::from_millis(50);
-/// A divisor of the buffer's size. When lines fill one eighth of the buffer, the writer stops
-/// gathering and writes them.
+/// A divisor of the buffer's size. When the lines fill one eighth of the buffer, the writer stops
+/// gathering and writes the lines.
 const FLUSH_DIVISOR: usize = 8;
 
 #[derive(Default)]
@@ -46,10 +46,10 @@ struct Shared {
     reopen: Arc<AtomicBool>,
 }
 
-/// If the file cannot be opened again, the writer retries at this interval.
+/// The interval at which the writer tries again to open a file that could not be opened.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the end of the program waits for the last lines to be written. A disk or a pipe may
+/// The maximum time for which the end of the program waits for the last lines. A disk or a pipe may
 /// hang.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -57,7 +57,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 struct State {
     /// Complete lines that the writer has not taken yet.
     lines: Vec<u8>,
-    /// The number of lines that were dropped because memory or the disk had no room. The writer
+    /// The number of lines that were dropped because memory or the disk had no space. The writer
     /// logs this number and resets it.
     dropped_lines: u64,
     /// Whether the writer takes new lines without being woken.
@@ -113,7 +113,7 @@ struct TurnBuffer {
 }
 
 impl Write for TurnBuffer {
-    /// simplelog writes a line in several pieces. Either all pieces of a line are kept, or none.
+    /// simplelog writes a line in several pieces. Either all pieces of a line are stored, or none.
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
         if self.at_line_start {
             // One turn may write more bytes than `limit`. The writer may have taken lines since the
@@ -187,7 +187,7 @@ pub struct LogConfig {
 }
 
 /// Starts to log: lines are appended to the file of `config`. At most `limit` bytes wait for the
-/// disk. With a `reserve`, the log leaves room on the disk for the journal.
+/// disk. With a `reserve`, the log leaves space on the disk for the journal.
 ///
 /// When `reopen` is set (by SIGHUP or SIGUSR1), the file is opened again at the next flush, even if
 /// there is no line to write. So the file can be renamed and rotated. If the file cannot be opened
@@ -326,7 +326,8 @@ fn run_writer(shared: &Shared, mut output: Output, (gather, threshold): (Duratio
         state.dropped_lines += dropped_lines;
         if !state.closing {
             // While the output is still the old file, the writer wakes after a pause to try again
-            // to open the log's path. It cannot wait for another log line: none may come.
+            // to open the log's path. The writer cannot wait for another log line, because there
+            // may be none.
             let pause = if output.is_stale {
                 REOPEN_INTERVAL
             } else {
@@ -353,8 +354,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns a turn's buffer with room for 8,000 bytes, and starts its writer. The writer gathers
-    /// lines for a minute, unless it has enough to write.
+    /// Returns a turn's buffer with space for 8,000 bytes, and starts its writer. The writer
+    /// gathers lines for a minute, unless it has enough to write.
     fn with_writer(path: &Path) -> TurnBuffer {
         let shared = Arc::new(Shared::default());
         let sink = Sink::open(path).unwrap();

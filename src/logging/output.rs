@@ -2,8 +2,8 @@
 //! space on the disk for the journal.
 //!
 //! ```text
-//!   lines ──► room on the disk? ──► room in the file? ──────────────────────► file
-//!                  └ no: dropped,        └ no: rename file ─► file.1 ─► …, open a new one
+//!   lines ──► space on disk? ──► space in the file? ────────────────────────► file
+//!                  └ no: dropped,    └ no: rename file ─► file.1 ─► …, open a new one
 //!                    counted, logged once
 //! ```
 
@@ -40,7 +40,7 @@ pub struct Reserve {
 }
 
 /// The maximum number of bytes that are written before the free space is checked again. If there is
-/// little free space, it is checked earlier.
+/// little free space, the next check is earlier.
 const UNCHECKED_BYTES: u64 = 1 << 20;
 /// A divisor of [`Rotation::max_bytes`]. After a failed rotation, the next one is tried when the
 /// file has grown by this fraction (1/16) of the maximum length.
@@ -90,7 +90,8 @@ pub(super) struct Output {
     reserve: Option<Reserve>,
     /// Whether the last write failed.
     is_failing: bool,
-    /// Whether the file could not be opened again, so that `sink` is still the old file.
+    /// Whether the file could not be opened again. Then `sink` is still the old file, and the
+    /// writer tries again.
     pub(super) is_stale: bool,
     /// Whether the sink is a regular file. Only a regular file can be rotated.
     is_plain: bool,
@@ -188,7 +189,7 @@ impl Output {
     /// Writes lines to the open file, without a check of its length or of the free space. Returns
     /// the number of lost lines.
     fn write_unchecked(&mut self, lines: &[u8]) -> u64 {
-        // The failed write may have written only a part of a line. End that line first.
+        // A failed write may have written only a part of a line. This line is ended first.
         let torn = if self.is_failing {
             self.sink.write_all(b"\n")
         } else {
@@ -217,7 +218,7 @@ impl Output {
     }
 
     /// Returns the number of bytes of `lines` to write to the file now. The number is never 0, and
-    /// never splits a line. If the file has no room for the first line, this rotates the file.
+    /// never splits a line. If the file has no space for the first line, this rotates the file.
     fn writable_bytes(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();
@@ -288,8 +289,8 @@ impl Output {
         Ok(())
     }
 
-    /// Whether the disk has room for `bytes` more bytes, besides the room that is kept for the
-    /// journal.
+    /// Whether the disk has space for `bytes` more bytes, in addition to the space that is reserved
+    /// for the journal.
     fn has_space(&mut self, bytes: u64) -> bool {
         if let Some(unchecked) = self.unchecked.checked_sub(bytes) {
             self.unchecked = unchecked;
@@ -298,8 +299,8 @@ impl Output {
         let Some(FreeSpace { free, reserved }) = self.free_space() else {
             return true;
         };
-        // To start again after a stop, the log needs an eighth more free space than `reserved`.
-        // Otherwise the log could stop again after a few lines.
+        // To start again after a stop, the log needs more free space: an eighth more than
+        // `reserved`. Otherwise the log could stop again after a few lines.
         let more = if self.is_out_of_space {
             reserved / 8
         } else {
@@ -316,7 +317,7 @@ impl Output {
         !self.is_out_of_space
     }
 
-    /// Returns the free disk space, and how much of it is kept for the journal. `None` if the
+    /// Returns the free disk space, and how much of it is reserved for the journal. `None` if the
     /// journal is not on the same file system, or if the system does not report the space.
     fn free_space(&self) -> Option<FreeSpace> {
         let reserve = self.reserve.as_ref()?;
@@ -333,13 +334,13 @@ impl Output {
         Some(FreeSpace {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
             // A compaction in progress has already used `next` bytes of disk for the second
-            // journal. These bytes need not be kept free.
+            // journal. So these bytes need not be reserved.
             reserved: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
         })
     }
 }
 
-/// Disk space in bytes: what is free, and what is kept for the journal.
+/// Disk space in bytes: the free space, and the part of it that is reserved for the journal.
 struct FreeSpace {
     free: u64,
     reserved: u64,
