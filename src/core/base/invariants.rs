@@ -1,16 +1,16 @@
-//! The macro `hold!`, with which parts of the core check their invariants.
+//! The macro `ensure!`, with which parts of the core check their invariants.
 //!
 //! Each of these parts has a method `check_invariants`.
 //! [`Node::check_invariants`](crate::core::node::Node::check_invariants) calls all of them. The
 //! simulator and the fuzz targets call the method of the node after each turn.
 
-/// `hold!(condition, format, arguments)`: unless the condition is true, the calling function
+/// `ensure!(condition, format, arguments)`: unless the condition is true, the calling function
 /// returns an error with the formatted message.
-macro_rules! hold {
+macro_rules! ensure {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {
             return Err(format!($($words)+));
         }
     };
 }
-pub(crate) use hold;
+pub(crate) use ensure;

@@ -30,7 +30,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use crate::core::base::clock::Time;
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::PlacesApi;
 use crate::core::base::transitions::assert_transition;
@@ -1010,11 +1010,11 @@ impl Protocol for Client {
 
     fn check_invariants(&self) -> Result<(), String> {
         let state = self.state_name();
-        hold!(
+        ensure!(
             self.line_since.is_none() || !self.input.is_empty(),
             "a line of a client that is {state} is unfinished, and not there"
         );
-        hold!(
+        ensure!(
             self.line_since.is_none() || matches!(self.state, State::Reading),
             "a client that is {state} is waited for to finish a line"
         );

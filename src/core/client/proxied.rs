@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use log::debug;
 
 use crate::core::base::clock::Time;
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::client::close_reason::CloseReason;
 use crate::core::session::buffer::Buffer;
@@ -360,7 +360,7 @@ impl Protocol for Proxied {
     }
 
     fn check_invariants(&self) -> Result<(), String> {
-        hold!(
+        ensure!(
             self.input.is_empty() || !self.is_closing,
             "a proxy's connection that is over keeps the beginning of a header"
         );

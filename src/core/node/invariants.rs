@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::session::Session;
 use super::{ConnId, Node};
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::session::protocol::Protocol;
 
 impl Node {
@@ -32,26 +32,26 @@ impl Node {
     fn check_lists(&self) -> Result<(), String> {
         let dirty: Vec<ConnId> = self.dirty.iter().collect();
         let once: BTreeSet<ConnId> = dirty.iter().copied().collect();
-        hold!(dirty.len() == once.len(), "a connection is dirty twice");
+        ensure!(dirty.len() == once.len(), "a connection is dirty twice");
         let (awaiting_space, held) = match &self.journal {
             Some(journal) => journal.waiting(),
             None => (&[][..], &[][..]),
         };
         for (id, slot) in self.sessions.iter() {
             let name = id.serial();
-            hold!(
+            ensure!(
                 slot.is_dirty == once.contains(&id),
                 "connection {name} is dirty and not listed, or listed and not dirty"
             );
-            hold!(
+            ensure!(
                 slot.awaits_disk_space == awaiting_space.contains(&id),
                 "connection {name} waits for room and is not listed, or the reverse"
             );
-            hold!(
+            ensure!(
                 slot.held == held.contains(&id),
                 "connection {name} is held and not listed, or the reverse"
             );
-            hold!(
+            ensure!(
                 slot.armed.is_none() || self.next_deadline() <= slot.armed,
                 "the deadline of connection {name} is not in the heap"
             );
@@ -66,7 +66,7 @@ impl Node {
         let mut counted = 0;
         for (id, slot) in self.sessions.iter() {
             counted += slot.usage.bytes();
-            hold!(
+            ensure!(
                 slot.is_dirty || slot.usage.bytes() == slot.held_bytes() as u64,
                 "the buffers of connection {} hold {} bytes, and {} are counted",
                 id.serial(),
@@ -76,7 +76,7 @@ impl Node {
         }
         let answers: usize = self.answers.iter().map(|(_, it)| it.held_bytes()).sum();
         let sums = self.tally.buffers.parts();
-        hold!(
+        ensure!(
             sums == (counted, answers as u64),
             "all buffers hold {counted} and {answers} bytes, and {sums:?} are counted"
         );
@@ -104,7 +104,7 @@ impl Node {
                 .get(call)
                 .is_some_and(|call| call.waiters().iter().any(|asker| asker.id == id));
             let is_answered = self.answers.iter().any(|(askers, _)| askers.contains(&id));
-            hold!(
+            ensure!(
                 is_asker != is_answered,
                 "client {} waits for call {}, which does not know it",
                 id.serial(),
@@ -113,7 +113,7 @@ impl Node {
         }
         for (id, slot) in self.sessions.iter() {
             let is_unidentified = matches!(slot.session, Session::Proxied(_));
-            hold!(
+            ensure!(
                 !is_unidentified || self.unidentified.contains(&id) || slot.is_dirty,
                 "connection {} has no client yet and is not counted",
                 id.serial()
@@ -133,7 +133,7 @@ impl Node {
             };
             let name = neighbour.name();
             let link = self.sessions.get(id).map(|slot| &slot.session);
-            hold!(
+            ensure!(
                 matches!(link, Some(Session::Link(link)) if link.neighbour() == Some(neighbour_id)),
                 "the link of {name} is another connection, or none"
             );
@@ -141,13 +141,13 @@ impl Node {
         for (id, slot) in self.sessions.iter() {
             if let Session::Link(link) = &slot.session {
                 let is_listed = self.unproven.contains(id);
-                hold!(
+                ensure!(
                     is_listed || link.is_known() || link.is_closing(),
                     "link {} is unproven and not counted",
                     id.serial()
                 );
                 if let Some(reader) = link.reader() {
-                    hold!(
+                    ensure!(
                         self.records.has_reader(reader),
                         "link {} has no place in the feed",
                         id.serial()
@@ -161,7 +161,7 @@ impl Node {
         let (links, all) = (readers.count(), self.records.readers());
         // The journal has up to two readers: one for changes that it lacks, and one that copies the
         // table.
-        hold!(
+        ensure!(
             (links..=links + 2).contains(&all),
             "{all} places in the feed for {links} links"
         );
@@ -174,7 +174,7 @@ impl Node {
         let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
         for &id in self.calls.idle_connections() {
             let is_idle = exchange(id).is_some_and(|it| it.is_idle());
-            hold!(
+            ensure!(
                 is_idle,
                 "connection {} is in the pool and not idle",
                 id.serial()
@@ -193,14 +193,14 @@ impl Node {
                 .calls
                 .get(call)
                 .is_some_and(|call| call.connections().contains(&id));
-            hold!(
+            ensure!(
                 is_its,
                 "connection {} is for call {}, which has others",
                 id.serial(),
                 call.serial()
             );
         }
-        hold!(
+        ensure!(
             made == self.calls.connections(),
             "{made} connections to Places are made, and {} are counted",
             self.calls.connections()

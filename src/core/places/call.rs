@@ -2,9 +2,9 @@
 //! carries each question.
 //!
 //! ```text
-//!   ask ──► Waiting ──a connection may be made──► Connecting ──one is established──► InFlight ──► ended
-//!            ▲  └─────────────────────an idle connection is free──────────────────────┘ │
-//!            └────retry: an idle connection had broken, or late clients still wait──────┘
+//!   ask ──► Waiting ──may connect──► Connecting ──one is established──► InFlight ──► ended
+//!            ▲  └───────────────an idle connection is free───────────────┘ │
+//!            └───retry: the connection broke, or late clients still wait───┘
 //! ```
 //!
 //! Clients with the same question share one call, but each client has its own deadline. A client
@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::core::base::clock::Time;
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::places::exchange_error::ExchangeError;
@@ -635,7 +635,7 @@ impl Calls {
         self.queue.check_invariants()?;
         let mut in_queue: BTreeMap<CallId, Vec<Option<IpAddr>>> = BTreeMap::new();
         for (id, origin) in self.queue.entries() {
-            hold!(self.calls.get(id).is_some(), "a call that is over waits");
+            ensure!(self.calls.get(id).is_some(), "a call that is over waits");
             in_queue.entry(id).or_default().push(origin);
         }
         let mut races = 0;
@@ -652,8 +652,8 @@ impl Calls {
                     !entries.is_empty() && entries.iter().all(is_own)
                 }
             };
-            hold!(is_right, "call {name} stands in the queue at {entries:?}");
-            hold!(
+            ensure!(is_right, "call {name} stands in the queue at {entries:?}");
+            ensure!(
                 call.queue_entries == entries.iter().flatten().count(),
                 "call {name} has {} places in the queue, not {}",
                 entries.iter().flatten().count(),
@@ -663,25 +663,25 @@ impl Calls {
             for waiter in &call.waiters {
                 *origins.entry(waiter.origin).or_default() += 1;
             }
-            hold!(
+            ensure!(
                 origins == call.origins,
                 "the clients of call {name} are counted as {:?}",
                 call.origins
             );
-            hold!(
+            ensure!(
                 self.by_question.get(&call.question) == Some(&id),
                 "call {name} is not found by its question"
             );
-            hold!(!call.waiters.is_empty(), "call {name} has no asker");
+            ensure!(!call.waiters.is_empty(), "call {name} has no asker");
             races += usize::from(matches!(call.stage, CallStage::Connecting(_)));
         }
-        hold!(
+        ensure!(
             self.by_question.len() == self.calls.len(),
             "{} questions for {} calls",
             self.by_question.len(),
             self.calls.len()
         );
-        hold!(
+        ensure!(
             self.races == races,
             "{races} calls have connections made for them, and {} are counted",
             self.races

@@ -2,15 +2,15 @@
 //! would `await`.
 //!
 //! ```text
-//!   Connecting  ─ Connected ─► Handshaking
-//!   Handshaking ─ Asked ─────► Exchanging
-//!   Exchanging  ─ Answered ──► Idle
-//!   Idle        ─ Asked ─────► Exchanging
-//!   Connecting  ─ Closed ────► Closing
-//!   Handshaking ─ Closed ────► Closing
-//!   Exchanging  ─ Closed ────► Closing
-//!   Idle        ─ Closed ────► Closing
-//!   Closing     ─ Closed ────► Closing
+//!   Connecting  ─ Connected ───► Handshaking
+//!   Handshaking ─ RequestSent ─► Exchanging
+//!   Exchanging  ─ Answered ────► Idle
+//!   Idle        ─ RequestSent ─► Exchanging
+//!   Connecting  ─ Closed ──────► Closing
+//!   Handshaking ─ Closed ──────► Closing
+//!   Exchanging  ─ Closed ──────► Closing
+//!   Idle        ─ Closed ──────► Closing
+//!   Closing     ─ Closed ──────► Closing
 //! ```
 //!
 //! The exchange handles only plaintext: TLS is a layer below. The request contains the key of the
@@ -29,7 +29,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::base::transitions::assert_transition;
 use crate::core::places::call::CallId;
@@ -64,7 +64,7 @@ enum Cause {
     /// The socket is connected.
     Connected,
     /// The request is in the output.
-    Asked,
+    RequestSent,
     /// The response is complete, and the connection can be used again.
     Answered,
     /// The exchange failed, was idle for too long, or has no client that waits for it.
@@ -73,9 +73,9 @@ enum Cause {
 
 const TRANSITIONS: [(State, Cause, State); 9] = [
     (State::Connecting, Cause::Connected, State::Handshaking),
-    (State::Handshaking, Cause::Asked, State::Exchanging),
+    (State::Handshaking, Cause::RequestSent, State::Exchanging),
     (State::Exchanging, Cause::Answered, State::Idle),
-    (State::Idle, Cause::Asked, State::Exchanging),
+    (State::Idle, Cause::RequestSent, State::Exchanging),
     (State::Connecting, Cause::Closed, State::Closing),
     (State::Handshaking, Cause::Closed, State::Closing),
     (State::Exchanging, Cause::Closed, State::Closing),
@@ -242,7 +242,7 @@ impl Exchange {
 
     fn send_request(&mut self, now: Time) {
         self.output.extend(&std::mem::take(&mut self.request));
-        self.enter(Cause::Asked, State::Exchanging, now);
+        self.enter(Cause::RequestSent, State::Exchanging, now);
     }
 
     /// Whether ALPN can be the cause of a failure. This is so on a new connection for which ALPN
@@ -536,16 +536,16 @@ impl Protocol for Exchange {
             State::Idle | State::Closing => false,
         };
         let state = self.state_name();
-        hold!(
+        ensure!(
             self.call.is_some() == has_call,
             "an exchange that is {state} has a call, or lacks one"
         );
         let needs_handshake = matches!(self.state, State::Exchanging | State::Idle);
-        hold!(
+        ensure!(
             self.handshake_done || !needs_handshake,
             "an exchange that is {state} was never made"
         );
-        hold!(
+        ensure!(
             self.output.is_empty() || self.handshake_done,
             "an exchange that was not made, and is {state}, has output"
         );

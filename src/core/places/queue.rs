@@ -29,7 +29,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::places::call::CallId;
 
 /// A number that orders the calls by age. A newer call has a greater ticket.
@@ -201,18 +201,18 @@ impl Queue {
     /// Checks that the flows agree with the turns and the sizes. For tests.
     pub(super) fn check_invariants(&self) -> Result<(), String> {
         for (origin, flow) in &self.flows {
-            hold!(!flow.calls.is_empty(), "the flow of {origin} is empty");
-            hold!(
+            ensure!(!flow.calls.is_empty(), "the flow of {origin} is empty");
+            ensure!(
                 self.order.get(&flow.order_key) == Some(origin),
                 "{origin} has no turn"
             );
-            hold!(
+            ensure!(
                 self.sizes.contains(&flow.size_key(*origin)),
                 "the number of calls of {origin} is not listed"
             );
         }
         let count = self.flows.len();
-        hold!(
+        ensure!(
             self.order.len() == count && self.sizes.len() == count,
             "{count} origins wait, with {} turns and {} sizes",
             self.order.len(),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::origins::origin;
 
@@ -156,18 +156,18 @@ impl Admissions {
     /// Checks that the counts are equal to these numbers of admitted and rejected clients. For
     /// tests.
     pub(crate) fn check_invariants(&self, clients: usize, rejected: usize) -> Result<(), String> {
-        hold!(
+        ensure!(
             self.clients == clients,
             "{clients} clients, and {} are counted",
             self.clients
         );
-        hold!(
+        ensure!(
             self.rejected == rejected,
             "{rejected} rejected clients, and {} are counted",
             self.rejected
         );
         let from_anywhere: u64 = self.origins.values().sum();
-        hold!(
+        ensure!(
             from_anywhere <= clients as u64,
             "{from_anywhere} of {clients} clients are counted by address"
         );

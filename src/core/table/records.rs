@@ -60,7 +60,7 @@ use std::io::Write;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LimitValue, Limits};
 pub use crate::core::table::line_store::Origin;
 use crate::core::table::line_store::{LineStore, hash_of};
@@ -777,25 +777,25 @@ impl Records {
         let (mut index, mut older, mut seq, mut count) = (self.oldest, NONE, 0, 0);
         while index != NONE {
             let record = &self.records[index as usize];
-            hold!(
+            ensure!(
                 record.older == older,
                 "change {} does not follow its elder",
                 record.seq
             );
-            hold!(
+            ensure!(
                 record.seq > seq,
                 "change {} follows change {seq}",
                 record.seq
             );
             (older, seq, count) = (index, record.seq, count + 1);
-            hold!(count <= self.records.len(), "the feed is a circle");
+            ensure!(count <= self.records.len(), "the feed is a circle");
             index = record.newer;
         }
-        hold!(
+        ensure!(
             older == self.newest,
             "the feed does not end with its newest record"
         );
-        hold!(
+        ensure!(
             count
                 == self
                     .records
@@ -805,19 +805,19 @@ impl Records {
             "{count} of {} records are in the feed",
             self.len()
         );
-        hold!(
+        ensure!(
             count == self.by_client.len(),
             "{count} records of {} clients",
             self.by_client.len()
         );
         for &index in &self.tombstones {
             let record = self.records.get(index as usize);
-            hold!(
+            ensure!(
                 record.is_some_and(|record| record.seq != FREE),
                 "a tombstone has no record"
             );
         }
-        hold!(
+        ensure!(
             seq <= self.last_seq,
             "change {seq} is later than the last, {}",
             self.last_seq
@@ -825,7 +825,7 @@ impl Records {
         for (_, reader) in &self.readers {
             // The reader's position is before the sequence number of the next record.
             let next = (reader.next != NONE).then(|| self.records[reader.next as usize].seq);
-            hold!(
+            ensure!(
                 next.is_none_or(|next| next > reader.position),
                 "a reader at {} is to read {next:?}",
                 reader.position
@@ -835,7 +835,7 @@ impl Records {
                 next => self.records[next as usize].older,
             };
             let passed = (previous != NONE).then(|| self.records[previous as usize].seq);
-            hold!(
+            ensure!(
                 passed.is_none_or(|passed| passed <= reader.position),
                 "a reader at {} passed over {passed:?}",
                 reader.position

@@ -32,7 +32,7 @@ use self::acknowledgement::Acknowledgement;
 use self::feed::{CatchUp, PendingSync};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
-use crate::core::base::invariants::hold;
+use crate::core::base::invariants::ensure;
 use crate::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits};
 use crate::core::base::settings::TlsMode;
 use crate::core::base::slots::Id;
@@ -913,18 +913,18 @@ impl Protocol for Link {
     fn check_invariants(&self) -> Result<(), String> {
         let state = self.state_name();
         let is_linked = matches!(self.state, State::Linked { .. });
-        hold!(
+        ensure!(
             !is_linked
                 || self.reader.is_some()
                     && self.neighbour.is_some()
                     && self.identity == Identity::Proven,
             "a link that is linked has no neighbour that has proven itself, or no place in the feed"
         );
-        hold!(
+        ensure!(
             self.close_reason.is_some() == self.is_closing(),
             "a link that is {state} has a reason to close, or lacks one"
         );
-        hold!(
+        ensure!(
             !self.is_closing() || self.input.is_empty(),
             "a link that is closing has input"
         );
