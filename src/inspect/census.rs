@@ -40,9 +40,9 @@ pub(super) struct Kind {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Neighbour {
     /// The neighbour's boot id, and the position in its feed up to which its records were received.
-    pub(super) heard: Option<(BootId, u64)>,
+    pub(super) received: Option<(BootId, u64)>,
     /// The position in our feed up to which records were sent to the neighbour.
-    pub(super) told: Option<u64>,
+    pub(super) confirmed: Option<u64>,
 }
 
 /// The time of the client's clock in a record: as a number, and as the text in the journal.
@@ -195,7 +195,7 @@ impl Census {
                 position,
             } => {
                 if let Some(neighbour) = self.neighbour(neighbour) {
-                    neighbour.heard = Some((boot, position));
+                    neighbour.received = Some((boot, position));
                 }
                 4
             }
@@ -204,7 +204,7 @@ impl Census {
                 position,
             } => {
                 if let Some(neighbour) = self.neighbour(neighbour) {
-                    neighbour.told = Some(position);
+                    neighbour.confirmed = Some(position);
                 }
                 5
             }

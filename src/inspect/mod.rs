@@ -82,8 +82,8 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         Ok((cli, _)) => cli,
         Err(error) if error.exit_code() == 0 => {
             // `--help` and `--version` come here, with exit code 0.
-            let shown = error.print().and_then(|()| io::stdout().flush());
-            return end(shown
+            let printed = error.print().and_then(|()| io::stdout().flush());
+            return end(printed
                 .map(|()| WHOLE)
                 .map_err(|error| Failure::unwritten(&error)));
         }
@@ -125,10 +125,10 @@ fn report(what: impl fmt::Display) {
 /// Writes all of `text` to the standard output, and flushes it.
 fn print_text(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let said = stdout
+    let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    match said.map_err(|error| Failure::unwritten(&error)) {
+    match written.map_err(|error| Failure::unwritten(&error)) {
         Err(Failure::OutputClosed) | Ok(()) => Ok(()), // a closed pipe does not change the exit status
         Err(failure) => Err(failure),
     }

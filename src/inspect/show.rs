@@ -16,11 +16,11 @@ use crate::core::wire::message::At;
 /// `client_hex` has its bytes.
 pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
     let at = At::parse(line)?;
-    let place = match at.is_tombstone() {
+    let location = match at.is_tombstone() {
         true => "\"forgotten\":true".to_owned(),
         false => {
-            let place = Coordinates::parse(at.location)?;
-            let (latitude, longitude) = (place.latitude(), place.longitude());
+            let coordinates = Coordinates::parse(at.location)?;
+            let (latitude, longitude) = (coordinates.latitude(), coordinates.longitude());
             format!("\"latitude\":{latitude},\"longitude\":{longitude}")
         }
     };
@@ -35,7 +35,7 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
     }
     let _ = write!(
         text,
-        ",{place},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
+        ",{location},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
         string(time_of(line).as_bytes()),
         string(at.server),
         string(skew),

@@ -18,7 +18,7 @@ use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 /// How many bytes are read at once.
 const READ_BYTES: usize = 1 << 20;
 /// How many bytes are read to find the header and the first entry after it.
-const LABEL_BYTES: usize = 8 << 10;
+const PROBE_BYTES: usize = 8 << 10;
 /// The time until progress is first shown on the terminal, and then between two updates.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -176,7 +176,7 @@ fn open(path: &Path) -> Result<File, Failure> {
 
 fn read_header(path: &Path, file: &File) -> Result<Option<JournalHeader>, Failure> {
     let path_text = path.display();
-    let mut first = vec![0; LABEL_BYTES];
+    let mut first = vec![0; PROBE_BYTES];
     let mut length = 0;
     while length < first.len() {
         match file.read_at(&mut first[length..], length as u64) {
@@ -202,9 +202,11 @@ fn read_header(path: &Path, file: &File) -> Result<Option<JournalHeader>, Failur
             format,
             bytes,
         } => (server, format, bytes, true),
-        HeaderProbe::Unwritten if has_more(file, length as u64) => return Err(lost(path)),
+        HeaderProbe::Unwritten if has_more(file, length as u64) => {
+            return Err(destroyed_header(path));
+        }
         HeaderProbe::Unwritten => return Ok(None),
-        HeaderProbe::SaltLost => return Err(lost(path)),
+        HeaderProbe::SaltLost => return Err(destroyed_header(path)),
         HeaderProbe::NewerFormat(format) => {
             return Err(Failure::new(format_args!(
                 "{path_text} is a journal of format {format}, which version {} does not know; use the herd-journal of the version that wrote it",
@@ -240,7 +242,7 @@ fn has_more(file: &File, mut offset: u64) -> bool {
     }
 }
 
-fn lost(path: &Path) -> Failure {
+fn destroyed_header(path: &Path) -> Failure {
     Failure::Error(
         DAMAGED,
         format!(

@@ -23,7 +23,7 @@ const RFC_3339: &[BorrowedFormatItem<'_>] =
 
 /// The numbers of clients whose newest record is a position, or a tombstone.
 struct Clients {
-    known: u64,
+    with_position: u64,
     forgotten: u64,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn run(options: &Stats) -> Result<u8, Failure> {
     let mut positions = Positions::new();
     let census = Census::take(&journal, |piece| positions.add(piece))?;
     let clients = Clients {
-        known: positions.records.positions() as u64,
+        with_position: positions.records.positions() as u64,
         forgotten: positions.records.tombstones() as u64,
     };
     let compacted = compacted_bytes(&journal, &census, &positions);
@@ -61,13 +61,13 @@ fn compacted_bytes(journal: &Journal, census: &Census, positions: &Positions) ->
 }
 
 /// Returns by how many percent a compaction would make the journal smaller.
-fn dropped(census: &Census, compacted: u64) -> u64 {
+fn saved_percent(census: &Census, compacted: u64) -> u64 {
     let bytes = census.tail.offset.max(1);
     100 - (compacted.min(bytes) * 100).div_ceil(bytes)
 }
 
 /// Formats the time in a record: the text, and the same time as a date if a date can express it.
-fn shown((_, text): &Stamp) -> String {
+fn stamp_text((_, text): &Stamp) -> String {
     let seconds = text.split('.').next().unwrap_or_default();
     let date = seconds
         .parse()
@@ -89,18 +89,18 @@ fn in_words(journal: &Journal, census: &Census, clients: &Clients, compacted: u6
             format_number(head.format)
         );
     }
-    text += &format!("  clients       {}\n", clients.known);
+    text += &format!("  clients       {}\n", clients.with_position);
     if clients.forgotten > 0 {
         text += &format!("  forgotten     {}\n", clients.forgotten);
     }
     text += &format!(
         "  bytes         {}; a compaction leaves about {compacted} ({} % less)\n",
         census.tail.offset,
-        dropped(census, compacted)
+        saved_percent(census, compacted)
     );
     if let (Some(first), Some(last)) = (&census.first_stamp, &census.last_stamp) {
-        text += &format!("  first stamp   {}\n", shown(first));
-        text += &format!("  last stamp    {}\n", shown(last));
+        text += &format!("  first stamp   {}\n", stamp_text(first));
+        text += &format!("  last stamp    {}\n", stamp_text(last));
     }
     text += &format!("\n  {:<24} {:>12} {:>14}\n", "entries", "number", "bytes");
     for (name, kind) in KIND_NAMES.iter().zip(&census.kinds) {
@@ -119,12 +119,14 @@ fn in_words(journal: &Journal, census: &Census, clients: &Clients, compacted: u6
         );
     }
     for (name, neighbour) in &census.neighbours {
-        let heard = neighbour
-            .heard
+        let received = neighbour
+            .received
             .map_or("-".to_owned(), |(_, at)| at.to_string());
-        let told = neighbour.told.map_or("-".to_owned(), |at| at.to_string());
+        let confirmed = neighbour
+            .confirmed
+            .map_or("-".to_owned(), |at| at.to_string());
         text += &format!(
-            "  {:<24} {heard:>12} {told:>14}\n",
+            "  {:<24} {received:>12} {confirmed:>14}\n",
             Escaped(name).to_string()
         );
     }
@@ -154,9 +156,9 @@ fn in_json(
         .neighbours
         .iter()
         .map(|(name, neighbour)| {
-            let heard = neighbour.heard.map(|(_, position)| position);
-            let known = json!({"heard_up_to": heard, "told_up_to": neighbour.told});
-            (Escaped(name).to_string(), known)
+            let received = neighbour.received.map(|(_, position)| position);
+            let with_position = json!({"heard_up_to": received, "told_up_to": neighbour.confirmed});
+            (Escaped(name).to_string(), with_position)
         })
         .collect();
     let text = |stamp: &Option<Stamp>| stamp.as_ref().map(|(_, text)| text.clone());
@@ -164,7 +166,7 @@ fn in_json(
         "file": journal.path.to_string_lossy(),
         "server": journal.head.as_ref().map(|head| &head.server),
         "format": journal.head.as_ref().map(|head| format_number(head.format)),
-        "clients": clients.known,
+        "clients": clients.with_position,
         "forgotten": clients.forgotten,
         "bytes": census.tail.offset,
         "compacted_bytes": compacted,

@@ -460,11 +460,11 @@ impl Server {
                     };
                     let change = self.node.handle_secrets(secrets);
                     let changed = match change {
-                        SecretsChange::Same => "no change",
-                        SecretsChange::Step | SecretsChange::Break => "changed",
+                        SecretsChange::Unchanged => "no change",
+                        SecretsChange::Compatible | SecretsChange::Incompatible => "changed",
                     };
                     info!("the herd secret was read anew: {changed}, {count}");
-                    if change == SecretsChange::Break {
+                    if change == SecretsChange::Incompatible {
                         warn!(
                             "this server and neighbours that have the herd secret of before do not link anew: a step of the change was skipped, or the file is half written"
                         );

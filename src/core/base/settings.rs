@@ -92,13 +92,13 @@ impl Secrets {
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {
-            SecretsChange::Same
+            SecretsChange::Unchanged
         } else if old.accepted().any(|accepted| *accepted == self.primary)
             && self.accepted().any(|accepted| *accepted == old.primary)
         {
-            SecretsChange::Step
+            SecretsChange::Compatible
         } else {
-            SecretsChange::Break
+            SecretsChange::Incompatible
         }
     }
 
@@ -113,12 +113,12 @@ impl Secrets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecretsChange {
     /// The new secrets are equal to the old ones.
-    Same,
+    Unchanged,
     /// Servers with the new secrets and servers with the old ones link with each other.
-    Step,
+    Compatible,
     /// Servers with the new secrets and servers with the old ones do not link in both directions.
     /// The operator skipped a step of the change, or the secret file is incomplete.
-    Break,
+    Incompatible,
 }
 
 /// A host (a name or an IP address) and a port.
@@ -283,15 +283,18 @@ mod tests {
         for (from, old) in steps.iter().enumerate() {
             for (to, new) in steps.iter().enumerate() {
                 let expected = match from.abs_diff(to) {
-                    0 => SecretsChange::Same,
-                    1 => SecretsChange::Step,
-                    _ => SecretsChange::Break,
+                    0 => SecretsChange::Unchanged,
+                    1 => SecretsChange::Compatible,
+                    _ => SecretsChange::Incompatible,
                 };
                 assert_eq!(new.change_from(old), expected, "from {from} to {to}");
             }
         }
         let half_written = Secrets::from(secret("ol"));
-        assert_eq!(half_written.change_from(&steps[0]), SecretsChange::Break);
+        assert_eq!(
+            half_written.change_from(&steps[0]),
+            SecretsChange::Incompatible
+        );
     }
 
     #[test]

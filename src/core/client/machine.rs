@@ -56,7 +56,7 @@ use crate::core::wire::escape::{Escaped, Shortened};
 use crate::core::wire::lines::{Split, split, without_cr};
 use crate::core::wire::message::{At, Command, Iamat, Whatsat};
 use crate::core::wire::posix_time::{PosixTime, Skew};
-use crate::core::wire::proxy_header::is_line;
+use crate::core::wire::proxy_header::is_header_line;
 
 /// What the node has to do after an event of a client, outside the client's session.
 pub enum Effect {
@@ -240,7 +240,7 @@ pub struct Client {
 
 impl Client {
     /// The names of a client's states, for the operator. The state `Reading` has three of these
-    /// names: `reading`, `paused`, and `waiting for room` (disk space for the journal).
+    /// names: `reading`, `paused`, and `waiting for is_low` (disk space for the journal).
     pub const STATES: [&'static str; 5] = [
         "reading",
         "paused",
@@ -348,7 +348,7 @@ impl Client {
                 }
             };
             // Only an `IAMAT` waits for space, because only its record is written to the journal.
-            self.awaits_disk_space = context.room() == JournalSpace::Wait
+            self.awaits_disk_space = context.is_low() == JournalSpace::Wait
                 && matches!(Command::parse(line), Command::Iamat(_));
             if self.awaits_disk_space {
                 consumed = before;
@@ -411,7 +411,7 @@ impl Client {
     /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if
     /// the table or the journal has no space for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
-        if context.room() == JournalSpace::Full {
+        if context.is_low() == JournalSpace::Full {
             return false;
         }
         let wall = PosixTime::from_nanos(context.now.wall);
@@ -538,9 +538,11 @@ impl Client {
     /// this proxy is not in `settings.proxies`.
     #[inline(never)]
     fn log_proxy_header(&self, line: &[u8], context: &mut Context<'_>) {
-        if is_line(line) {
-            let is_on = !context.settings.proxies.is_empty();
-            context.tally.count_ignored_header(self.label, is_on);
+        if is_header_line(line) {
+            let expects_headers = !context.settings.proxies.is_empty();
+            context
+                .tally
+                .count_ignored_header(self.label, expects_headers);
         }
     }
 
@@ -701,8 +703,8 @@ impl Client {
     /// then has to call [`resume_input`](Protocol::resume_input), even if no command waits in
     /// `input`. Otherwise the client would stay paused and its socket would never be read again.
     fn can_resume_commands(&self, limits: &Limits) -> bool {
-        let room = self.output.len() <= limits.output_low_bytes.to_count();
-        matches!(self.state, State::Reading) && self.paused && room
+        let is_low = self.output.len() <= limits.output_low_bytes.to_count();
+        matches!(self.state, State::Reading) && self.paused && is_low
     }
 
     /// Stores the time at which the unfinished line in `input` began. `progress` says whether a

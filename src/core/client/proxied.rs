@@ -147,7 +147,7 @@ pub enum Effect {
         /// health check, the client's address is the address of the proxy.
         from: ClientSource,
         /// The number of the received bytes that are part of the header.
-        used: usize,
+        header_bytes: usize,
     },
     /// The connection is refused for this reason, and has to be closed.
     Refused(Refusal),
@@ -251,7 +251,7 @@ impl Protocol for Proxied {
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
         match self.receive(data, &context.settings.limits) {
             Ok(None) => None,
-            Ok(Some((header, used))) => {
+            Ok(Some((header, header_bytes))) => {
                 let from = match header.source {
                     Some(client) => ClientSource {
                         client,
@@ -262,7 +262,7 @@ impl Protocol for Proxied {
                         proxy: None,
                     },
                 };
-                Some(Effect::HeaderReceived { from, used })
+                Some(Effect::HeaderReceived { from, header_bytes })
             }
             Err(refusal) => Some(Effect::Refused(refusal)),
         }
@@ -396,11 +396,11 @@ mod tests {
                     for piece in pieces {
                         if found.is_some() {
                             rest.extend_from_slice(piece);
-                        } else if let Some((header, used)) =
+                        } else if let Some((header, header_bytes)) =
                             proxied.receive(piece, &limits).unwrap()
                         {
                             found = Some(header);
-                            rest.extend_from_slice(&piece[used..]);
+                            rest.extend_from_slice(&piece[header_bytes..]);
                         }
                     }
                     assert_eq!(found.map(|found| found.length), Some(header.len()));

@@ -429,8 +429,8 @@ impl Records {
     /// compared.
     #[must_use]
     pub fn is_stored(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
-        lookup.index.is_some_and(|known| {
-            self.lines.certainly_equals(known, line) && self.epoch_of(known) == epoch
+        lookup.index.is_some_and(|stored_index| {
+            self.lines.certainly_equals(stored_index, line) && self.epoch_of(stored_index) == epoch
         })
     }
 
@@ -541,7 +541,10 @@ impl Records {
         source: MergeSource,
         may_add_client: impl FnOnce() -> bool,
     ) -> Merge {
-        let Lookup { hash, index: known } = lookup;
+        let Lookup {
+            hash,
+            index: stored_index,
+        } = lookup;
         if at.effective < self.horizon {
             return Merge::Expired;
         }
@@ -551,7 +554,7 @@ impl Records {
             MergeSource::Client { .. } => (0, Origin::LOCAL, true),
             MergeSource::Journal { epoch } => (epoch, Origin::LOCAL, false),
         };
-        if let Some(index) = known {
+        if let Some(index) = stored_index {
             let stored_epoch = self.epoch_of(index);
             let is_tombstone = self.is_tombstone(index);
             let stored = self.lines.unpack(index);
@@ -576,11 +579,11 @@ impl Records {
             (stored_bytes, stored_hash) = (stored.line.len(), stored.hash);
         }
         let line_bytes = self.line_bytes - stored_bytes + line.len();
-        let too_many = known.is_none() && self.len() >= self.max_records;
+        let too_many = stored_index.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
         // A client with a record can always be forgotten, although the tombstone can be a little
         // longer than the line that it replaces.
-        let is_forgotten = known.is_some() && too_long && at.is_tombstone();
+        let is_forgotten = stored_index.is_some() && too_long && at.is_tombstone();
         if is_limited && (too_many || too_long) && !is_forgotten {
             self.refused += 1;
             return Merge::Full;
@@ -589,7 +592,7 @@ impl Records {
             return Merge::NotAdmitted;
         }
         let line_hash = hash_of(line);
-        let index = match known {
+        let index = match stored_index {
             None => self.add(hash, line, at, origin),
             Some(index) => {
                 let replaced = self.lines.replace(index, (line, line_hash), at, origin);

@@ -166,7 +166,7 @@ pub fn may_be_header(bytes: &[u8]) -> bool {
 /// Whether a line that was split off as a command is in fact a part of a header. A header of
 /// version 1 is one line. In version 2, the signature contains a line that is a single NUL.
 #[must_use]
-pub fn is_line(line: &[u8]) -> bool {
+pub fn is_header_line(line: &[u8]) -> bool {
     line == b"\0" || is_version_1(line)
 }
 

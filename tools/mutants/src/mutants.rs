@@ -1466,7 +1466,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a known client is not forgotten in a full table",
         file: "src/core/table/records.rs",
-        from: "known.is_some() && too_long && at.is_tombstone()",
+        from: "stored_index.is_some() && too_long && at.is_tombstone()",
         to: "false",
         caught_by: unit("a_known_client_can_be_forgotten_though_the_table_is_full"),
         missed: None,

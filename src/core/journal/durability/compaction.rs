@@ -216,7 +216,7 @@ impl Compaction {
     }
 
     /// Whether a compaction is in progress.
-    pub(super) const fn is_on(self) -> bool {
+    pub(super) const fn is_running(self) -> bool {
         match self {
             Compaction::Copying(_) => true,
             Compaction::Absent(_) | Compaction::Creating | Compaction::Idle => false,
@@ -260,7 +260,7 @@ impl Durability {
 
     /// Returns the length of the journal, in bytes, above which a compaction begins.
     /// `table_bytes_needed` is the result of [`Durability::table_bytes_needed`].
-    pub(super) fn trigger(&self, table_bytes_needed: u64) -> u64 {
+    pub(super) fn compaction_threshold(&self, table_bytes_needed: u64) -> u64 {
         self.compact_bytes
             .max(table_bytes_needed + table_bytes_needed / 2)
     }
@@ -273,18 +273,18 @@ impl Durability {
     }
 
     /// Returns the number of bytes that are reserved for the next file before a compaction begins.
-    pub(super) fn spare_target(&self, table: u64) -> u64 {
+    pub(super) fn next_reserve_target(&self, table: u64) -> u64 {
         let table_bytes_needed = self.table_bytes_needed(table);
         table_bytes_needed + table_bytes_needed / 4 + self.reserve_step
     }
 
     /// Whether a compaction has to begin, and can begin.
     pub(super) fn is_compaction_due(&self, table: u64, now: Time) -> bool {
-        let Some(spare) = &self.next else {
+        let Some(next) = &self.next else {
             return false;
         };
         let table_bytes_needed = self.table_bytes_needed(table);
-        if self.compaction != Compaction::Idle || spare.reserved < table_bytes_needed {
+        if self.compaction != Compaction::Idle || next.reserved < table_bytes_needed {
             return false;
         }
         let is_unusable = self.is_old_format || self.rewrite_at.is_some_and(|at| at <= now);
@@ -292,7 +292,7 @@ impl Durability {
             return true;
         }
         let length = self.current.length;
-        let is_long = length > self.trigger(table_bytes_needed);
+        let is_long = length > self.compaction_threshold(table_bytes_needed);
         // On a full disk, a shorter journal is compacted too, if this frees enough bytes.
         let gain = length.saturating_sub(table_bytes_needed);
         let is_short =
@@ -365,10 +365,10 @@ impl Durability {
     }
 
     fn copy_step(&mut self, reader: ReaderId, records: &mut Records) {
-        let step = std::mem::take(&mut self.accepted_bytes).saturating_mul(COPY_RATIO);
-        let step = step.clamp(*COPY_STEP.start(), *COPY_STEP.end()) as usize;
+        let step_bytes = std::mem::take(&mut self.accepted_bytes).saturating_mul(COPY_RATIO);
+        let step_bytes = step_bytes.clamp(*COPY_STEP.start(), *COPY_STEP.end()) as usize;
         let out = &mut self.next_only;
-        records.copy(reader, step, |seq, epoch, line| {
+        records.copy(reader, step_bytes, |seq, epoch, line| {
             Entry::Record { seq, epoch, line }.write(out);
             Entry::record_bytes(line.len())
         });

@@ -580,7 +580,7 @@ impl Durability {
             .refused_since
             .filter(|_| !self.batch.is_in_flight);
         let retry = refused.map(|since| since + RETRY);
-        let rewrite = self.rewrite_at.filter(|_| !self.compaction.is_on());
+        let rewrite = self.rewrite_at.filter(|_| !self.compaction.is_running());
         let files = [
             self.current.retry_at(),
             self.next.as_ref().and_then(JournalFile::retry_at),
@@ -770,7 +770,7 @@ impl Durability {
         let target = match (&self.next, self.compaction) {
             (None, _) => return None,
             (Some(next), Compaction::Idle) => {
-                let target = self.spare_target(table);
+                let target = self.next_reserve_target(table);
                 if next.reserved + step / 2 > target {
                     return None;
                 }
@@ -991,7 +991,7 @@ impl Durability {
                 if self.compaction.is_switching() {
                     let is_suspect = true;
                     self.enter(Cause::SyncFailed, Compaction::Switching { is_suspect });
-                } else if self.compaction.is_on() {
+                } else if self.compaction.is_running() {
                     self.abandon_compaction(&error, records, now);
                 }
                 self.full_reason = Some(error);
@@ -1002,7 +1002,7 @@ impl Durability {
     /// Decides whether `IAMAT`s are refused. Logs when refusing begins and when it ends.
     fn update_refusing(&mut self, table: u64, now: Time) {
         let table_bytes_needed = self.table_bytes_needed(table);
-        let is_long = self.current.length > self.trigger(table_bytes_needed);
+        let is_long = self.current.length > self.compaction_threshold(table_bytes_needed);
         self.is_compaction_wanted =
             is_long && self.compaction == Compaction::Idle && now < self.compact_after;
         let is_next_full = self.next.as_ref().is_some_and(JournalFile::is_full);
@@ -1010,7 +1010,7 @@ impl Durability {
         let is_stuck = self.batch.refused_since.is_some() || self.rewrite_at.is_some();
         let is_waiting = is_full || self.is_compaction_wanted;
         let is_refusing = !self.has_space(table, MAX_ENTRY as u64)
-            && (is_stuck || is_waiting && !self.compaction.is_on());
+            && (is_stuck || is_waiting && !self.compaction.is_running());
         if is_refusing {
             let spare = self.next.as_ref().map_or(0, |next| next.reserved);
             self.wanted_bytes =

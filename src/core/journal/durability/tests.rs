@@ -32,22 +32,22 @@ mod manual_results {
     use crate::core::table::records::{Origin, Records};
     use crate::core::wire::message::At;
 
-    struct Rig {
+    struct Harness {
         d: Durability,
         records: Records,
         now: Time,
         requested: Vec<DiskWork>,
     }
 
-    fn no_room() -> DiskError {
+    fn no_space() -> DiskError {
         DiskError {
             kind: DiskErrorKind::Full,
             text: "no room".into(),
         }
     }
 
-    impl Rig {
-        fn new(fsync: Fsync) -> Rig {
+    impl Harness {
+        fn new(fsync: Fsync) -> Harness {
             let limits = Limits {
                 compact_bytes: 1,
                 ..Limits::default()
@@ -59,7 +59,7 @@ mod manual_results {
                 machine: 7,
             };
             d.opened(opened, BootId(1), 0);
-            Rig {
+            Harness {
                 d,
                 records: Records::new(&limits),
                 now: Time::from_nanos(1_000_000_000),
@@ -116,7 +116,7 @@ mod manual_results {
         }
 
         /// Runs turns until no work is requested, or until the phase `until` is reached.
-        fn go(&mut self, until: Option<CompactionPhase>) -> bool {
+        fn run_until(&mut self, until: Option<CompactionPhase>) -> bool {
             for _ in 0..200 {
                 if Some(self.d.phase()) == until {
                     return true;
@@ -137,59 +137,59 @@ mod manual_results {
     /// The sync of both files finds no space. The disk does the switch after this sync.
     #[test]
     fn a_failed_sync_is_remembered_across_the_switch() {
-        let mut rig = Rig::new(Fsync::Always);
+        let mut harness = Harness::new(Fsync::Always);
         for stamp in 1..20 {
-            rig.record("kiwi", stamp);
-            rig.turn();
-            for work_item in rig.take() {
-                rig.answer(work_item);
+            harness.record("kiwi", stamp);
+            harness.turn();
+            for work_item in harness.take() {
+                harness.answer(work_item);
             }
-            if rig.d.phase() == CompactionPhase::WritingBoth {
+            if harness.d.phase() == CompactionPhase::WritingBoth {
                 break;
             }
         }
         // Run until the sync that covers the copy is done.
         let mut seq = 0;
         for stamp in 100..200 {
-            if rig.d.phase() == CompactionPhase::SwitchDue {
+            if harness.d.phase() == CompactionPhase::SwitchDue {
                 break;
             }
-            seq = rig.record("kiwi", stamp);
-            rig.turn();
-            for work_item in rig.take() {
-                rig.answer(work_item);
+            seq = harness.record("kiwi", stamp);
+            harness.turn();
+            for work_item in harness.take() {
+                harness.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), CompactionPhase::SwitchDue);
-        rig.turn();
-        let work = rig.take();
+        assert_eq!(harness.d.phase(), CompactionPhase::SwitchDue);
+        harness.turn();
+        let work = harness.take();
         let sync = work.iter().position(|w| matches!(w, DiskWork::Sync { .. }));
         let switch = work
             .iter()
             .position(|w| matches!(w, DiskWork::Switch { .. }));
         println!(
             "sync at {sync:?}, switch at {switch:?}; released {} of {seq}",
-            rig.d.sendable_through()
+            harness.d.sendable_through()
         );
         for work_item in work {
             match work_item {
-                DiskWork::Sync { files } => rig.d.handle_disk_done(
+                DiskWork::Sync { files } => harness.d.handle_disk_done(
                     DiskDone::Synced {
                         files,
-                        outcome: Err(no_room()),
+                        outcome: Err(no_space()),
                     },
-                    &mut rig.records,
-                    rig.now,
+                    &mut harness.records,
+                    harness.now,
                 ),
-                other => rig.answer(other),
+                other => harness.answer(other),
             }
         }
-        rig.turn();
-        for work_item in rig.take() {
-            rig.answer(work_item);
+        harness.turn();
+        for work_item in harness.take() {
+            harness.answer(work_item);
         }
         assert!(
-            rig.d.sendable_through() < seq,
+            harness.d.sendable_through() < seq,
             "answered, though the only sync that covered it had failed"
         );
     }
@@ -197,52 +197,52 @@ mod manual_results {
     /// A life begins while the table is copied.
     #[test]
     fn a_life_that_begins_during_a_copy_is_in_the_next_file() {
-        let mut rig = Rig::new(Fsync::Interval);
-        rig.go(None);
+        let mut harness = Harness::new(Fsync::Interval);
+        harness.run_until(None);
         let mut next_bytes = Vec::new();
         for number in 0..5_000 {
-            rig.record(&format!("c{number}"), 5);
+            harness.record(&format!("c{number}"), 5);
         }
         for stamp in 6..1000 {
-            if rig.d.phase() == CompactionPhase::Copying {
+            if harness.d.phase() == CompactionPhase::Copying {
                 break;
             }
             for number in 0..1_000 {
-                rig.record(&format!("c{number}"), stamp);
+                harness.record(&format!("c{number}"), stamp);
             }
-            rig.turn();
-            for work_item in rig.take() {
+            harness.turn();
+            for work_item in harness.take() {
                 if let DiskWork::Append(chunks) = &work_item {
                     for chunk in chunks
                         .iter()
-                        .filter(|c| Some(c.file) == rig.d.next.as_ref().map(|n| n.id))
+                        .filter(|c| Some(c.file) == harness.d.next.as_ref().map(|n| n.id))
                     {
                         next_bytes.extend_from_slice(&chunk.bytes);
                     }
                 }
-                rig.answer(work_item);
+                harness.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), CompactionPhase::Copying);
-        let last = rig.records.last_seq();
-        rig.d.begin_life(BootId(0x4242_4242_4242_4242), last);
+        assert_eq!(harness.d.phase(), CompactionPhase::Copying);
+        let last = harness.records.last_seq();
+        harness.d.begin_life(BootId(0x4242_4242_4242_4242), last);
         for _ in 0..100 {
-            let done = rig.d.phase() == CompactionPhase::Creating;
+            let done = harness.d.phase() == CompactionPhase::Creating;
             if done {
                 break;
             }
-            let next = rig.d.next.as_ref().map(|n| n.id);
-            rig.turn();
-            for work_item in rig.take() {
+            let next = harness.d.next.as_ref().map(|n| n.id);
+            harness.turn();
+            for work_item in harness.take() {
                 if let DiskWork::Append(chunks) = &work_item {
                     for chunk in chunks.iter().filter(|c| Some(c.file) == next) {
                         next_bytes.extend_from_slice(&chunk.bytes);
                     }
                 }
-                rig.answer(work_item);
+                harness.answer(work_item);
             }
         }
-        assert_eq!(rig.d.phase(), CompactionPhase::Creating, "switched");
+        assert_eq!(harness.d.phase(), CompactionPhase::Creating, "switched");
         let boot = [0x42; 8];
         assert!(
             next_bytes.windows(8).any(|w| w == boot),
@@ -252,73 +252,73 @@ mod manual_results {
 
     #[test]
     fn a_hung_disk_is_busy_since_its_oldest_pending_job() {
-        let mut rig = Rig::new(Fsync::Always);
-        rig.go(None);
-        assert_eq!(rig.d.condition(), Condition::Healthy);
-        let began = rig.now;
-        rig.record("kiwi", 1);
-        rig.turn();
-        let appends = rig.take();
-        assert_eq!(rig.d.condition(), Condition::Busy { since: began });
-        rig.now = rig.now + Duration::from_secs(5);
+        let mut harness = Harness::new(Fsync::Always);
+        harness.run_until(None);
+        assert_eq!(harness.d.condition(), Condition::Healthy);
+        let began = harness.now;
+        harness.record("kiwi", 1);
+        harness.turn();
+        let appends = harness.take();
+        assert_eq!(harness.d.condition(), Condition::Busy { since: began });
+        harness.now = harness.now + Duration::from_secs(5);
         for work_item in appends {
-            rig.answer(work_item);
+            harness.answer(work_item);
         }
-        rig.turn();
-        let syncs = rig.take();
+        harness.turn();
+        let syncs = harness.take();
         assert_eq!(
-            rig.d.condition(),
-            Condition::Busy { since: rig.now },
+            harness.d.condition(),
+            Condition::Busy { since: harness.now },
             "of the sync that was asked for now"
         );
         for work_item in syncs {
-            rig.answer(work_item);
+            harness.answer(work_item);
         }
-        rig.go(None);
-        assert_eq!(rig.d.condition(), Condition::Healthy);
+        harness.run_until(None);
+        assert_eq!(harness.d.condition(), Condition::Healthy);
     }
 
     /// If a deadline has passed and no work is done for it, the event loop polls without waiting,
     /// again and again.
     #[test]
     fn failed_syncs_leave_no_deadline_in_the_past() {
-        let mut rig = Rig::new(Fsync::Interval);
-        rig.go(None);
-        rig.record("kiwi", 1);
+        let mut harness = Harness::new(Fsync::Interval);
+        harness.run_until(None);
+        harness.record("kiwi", 1);
         let second = Duration::from_secs(1);
-        rig.turn();
-        for work_item in rig.take() {
-            rig.answer(work_item);
+        harness.turn();
+        for work_item in harness.take() {
+            harness.answer(work_item);
         }
-        rig.turn();
-        rig.now = rig.now + second;
-        rig.turn();
-        let sync = rig.take();
-        rig.record("kiwi", 2);
-        rig.turn();
-        for work_item in rig.take() {
-            rig.answer(work_item);
+        harness.turn();
+        harness.now = harness.now + second;
+        harness.turn();
+        let sync = harness.take();
+        harness.record("kiwi", 2);
+        harness.turn();
+        for work_item in harness.take() {
+            harness.answer(work_item);
         }
-        rig.turn();
-        rig.now = rig.now + second + second;
+        harness.turn();
+        harness.now = harness.now + second + second;
         for work_item in sync {
             if let DiskWork::Sync { files } = work_item {
-                rig.d.handle_disk_done(
+                harness.d.handle_disk_done(
                     DiskDone::Synced {
                         files,
-                        outcome: Err(no_room()),
+                        outcome: Err(no_space()),
                     },
-                    &mut rig.records,
-                    rig.now,
+                    &mut harness.records,
+                    harness.now,
                 );
             }
         }
-        rig.turn();
-        let deadline = rig.d.deadline(rig.now);
+        harness.turn();
+        let deadline = harness.d.deadline(harness.now);
         assert!(
-            deadline.is_none_or(|at| at > rig.now),
+            deadline.is_none_or(|at| at > harness.now),
             "{deadline:?} at {:?}: the loop spins",
-            rig.now
+            harness.now
         );
     }
 }

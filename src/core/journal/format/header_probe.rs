@@ -66,7 +66,7 @@ pub fn probe_header(first: &[u8]) -> HeaderProbe {
             format,
             bytes,
         },
-        Header::Beginning | Header::Unwritten => HeaderProbe::Unwritten,
+        Header::Incomplete | Header::Unwritten => HeaderProbe::Unwritten,
         Header::Foreign => repaired(first).unwrap_or(HeaderProbe::SaltLost),
     }
 }
@@ -105,7 +105,7 @@ fn repaired(first: &[u8]) -> Option<HeaderProbe> {
     let max_length = first.len().min(header_bytes("") + MAX_NAME);
     let mut header = first[..max_length].to_vec();
     for index in 0..max_length {
-        let wrong = header[index];
+        let original = header[index];
         for byte in 0..=u8::MAX {
             header[index] = byte;
             if let Some((2, server)) = format_and_name(&header)
@@ -118,7 +118,7 @@ fn repaired(first: &[u8]) -> Option<HeaderProbe> {
                 });
             }
         }
-        header[index] = wrong;
+        header[index] = original;
     }
     let (2, server) = format_and_name(first)? else {
         return None;

@@ -334,7 +334,7 @@ enum Header {
     /// A whole header, and its length in bytes.
     Whole(Format, usize),
     /// The beginning of a header. More bytes are needed.
-    Beginning,
+    Incomplete,
     /// The server stopped while it wrote the header. The file is a part of the header, or nothing,
     /// and then only zeros. The zeros are reserved space.
     Unwritten,
@@ -361,7 +361,7 @@ fn read_header(file: &[u8], server: &str) -> Header {
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign
     } else if file.len() < bytes {
-        Header::Beginning
+        Header::Incomplete
     } else {
         Header::Unwritten
     }
@@ -406,7 +406,7 @@ enum Found<'a> {
     /// A good entry, and its length in bytes.
     Entry(Entry<'a>, usize),
     /// Perhaps the beginning of an entry. More bytes are needed.
-    Beginning,
+    Incomplete,
     /// No entry begins here.
     NoEntry,
 }
@@ -418,15 +418,15 @@ fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
             Some((length, [a, b, c, d, ..])) => {
                 (u64::from(u32::from_le_bytes([*a, *b, *c, *d])), length)
             }
-            Some(_) | None => return Found::Beginning,
+            Some(_) | None => return Found::Incomplete,
         },
         Format::Two(_) => match bytes.split_first_chunk::<CHECKSUM_BYTES>() {
             Some((sum, sized)) => (u64::from_le_bytes(*sum), sized),
-            None => return Found::Beginning,
+            None => return Found::Incomplete,
         },
     };
     let Some(length) = sized.first_chunk::<4>() else {
-        return Found::Beginning;
+        return Found::Incomplete;
     };
     let size = u32::from_le_bytes(*length) as usize;
     if size == 0 || size > MAX_PAYLOAD {
@@ -437,7 +437,7 @@ fn find(bytes: &[u8], format: Format, offset: u64) -> Found<'_> {
         Format::Two(_) => FRAME_BYTES,
     };
     let Some(payload) = bytes.get(frame..frame + size) else {
-        return Found::Beginning;
+        return Found::Incomplete;
     };
     let is_valid = match format {
         Format::One => sum == u64::from(checksum_of_format_1(*length, payload)),
@@ -566,7 +566,7 @@ impl Replay {
                         scan.data_received(&pending[bytes..], on_entry);
                         self.state = State::Entries(format, scan);
                     }
-                    Header::Beginning => {}
+                    Header::Incomplete => {}
                     // The pending bytes are cut to the length of a header. They contain a zero, so
                     // they can never become a whole header, whatever bytes follow.
                     Header::Unwritten => pending.truncate(header_bytes(&self.server)),

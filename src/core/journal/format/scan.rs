@@ -115,8 +115,8 @@ impl Scan {
                     });
                     consumed += bytes;
                 }
-                Found::Beginning if !is_end => break,
-                Found::Beginning | Found::NoEntry => {
+                Found::Incomplete if !is_end => break,
+                Found::Incomplete | Found::NoEntry => {
                     let gap = self.gap.get_or_insert_with(|| Gap {
                         start: offset,
                         nonzero_end: offset,
