@@ -249,7 +249,7 @@ impl Story {
             let table = journal_bytes(&life.records);
             life.is_noted = life
                 .durability
-                .heard(table, NEIGHBOUR, BootId(1), life.heard);
+                .add_received(table, NEIGHBOUR, BootId(1), life.heard);
         }
     }
 

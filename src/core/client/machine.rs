@@ -240,7 +240,7 @@ pub struct Client {
 
 impl Client {
     /// The names of a client's states, for the operator. The state `Reading` has three of these
-    /// names: `reading`, `paused`, and `waiting for is_low` (disk space for the journal).
+    /// names: `reading`, `paused`, and `waiting for room` (disk space for the journal).
     pub const STATES: [&'static str; 5] = [
         "reading",
         "paused",
@@ -348,7 +348,7 @@ impl Client {
                 }
             };
             // Only an `IAMAT` waits for space, because only its record is written to the journal.
-            self.awaits_disk_space = context.is_low() == JournalSpace::Wait
+            self.awaits_disk_space = context.room() == JournalSpace::Wait
                 && matches!(Command::parse(line), Command::Iamat(_));
             if self.awaits_disk_space {
                 consumed = before;
@@ -411,7 +411,7 @@ impl Client {
     /// Answers the `IAMAT` in `command`, and merges its record into the table. Returns `false` if
     /// the table or the journal has no space for the record.
     fn iamat(&mut self, iamat: &Iamat<'_>, command: &[u8], context: &mut Context<'_>) -> bool {
-        if context.is_low() == JournalSpace::Full {
+        if context.room() == JournalSpace::Full {
             return false;
         }
         let wall = PosixTime::from_nanos(context.now.wall);

@@ -119,7 +119,9 @@ impl Node {
         };
         // Bytes after a proxy's header belong to the client.
         let rest = match effect {
-            Effect::Proxied(proxied::Effect::HeaderReceived { used, .. }) => &data[used..],
+            Effect::Proxied(proxied::Effect::HeaderReceived { header_bytes, .. }) => {
+                &data[header_bytes..]
+            }
             Effect::Proxied(proxied::Effect::Refused(_) | proxied::Effect::Lost { .. })
             | Effect::Client(_)
             | Effect::Link(_)
