@@ -28,9 +28,9 @@
 //! ```
 //!
 //! The output is sent at the end of the turn, in the order of the commands. For an answer that
-//! promises a record, the command must raise `held_until`, as `Client::iamat` does. Then the answer
-//! waits for the journal. A command that cannot be answered at once needs a state: see `Awaiting`
-//! and `TRANSITIONS` in the same file.
+//! promises a record, the command must raise `required_seq`, as `Client::iamat` does. Then the
+//! answer waits for the journal. A command that cannot be answered at once needs a state: see
+//! `Awaiting` and `TRANSITIONS` in the same file.
 //!
 //! Outside `src`, the compiler shows two more files to change. One contains the answers that tests
 //! expect for lines that are nearly commands (`tools/testkit/src/transcripts/near_misses.rs`). The
@@ -103,7 +103,7 @@
 //!    function the prefix `handle_`, and call `Node::admit` in it.
 //! 5. `src/shell/ports.rs`: add the token of the port, the address of the port in
 //!    [`Ports`](crate::shell::ports::Ports), and a line in `bind_all`.
-//! 6. `src/shell/event_loop.rs`: handle the token in `note`, and call the new function in `admit`.
+//! 6. `src/shell/event_loop.rs`: handle the token in `record_readiness`, and call the new function in `admit`.
 //!
 //! ```text
 //!   // core/node/mod.rs

@@ -78,7 +78,7 @@
 //!
 //! # One IAMAT, from `poll` to `write`
 //!
-//! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `note` marks the client's
+//! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `record_readiness` marks the client's
 //!    [`Transport`](shell::transport::Transport) readable. It also adds the connection to the list
 //!    of connections that this turn serves.
 //! 2. `receive` reads once, into the one scratch buffer of the loop. It passes the bytes and the
@@ -112,11 +112,11 @@
 //!
 //! 1. `Client::command` handles the command. `Asked::new` copies the line of the record and makes
 //!    the [`Question`](core::places::request::Question). The client runs no further commands and
-//!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_for` passes the
+//!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_places` passes the
 //!    question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a call with
 //!    the same question, or adds a new call to the queue and its deadline to the heap. The client
 //!    is [suspended](core::client::Client::suspend).
-//! 2. Every event ends in `Node::handle`, which calls `work_off_questions`. This function gives the
+//! 2. Every event ends in `Node::handle`, which calls `advance_calls`. This function gives the
 //!    waiting call an idle connection if there is one. Otherwise it starts a race of connections to
 //!    the addresses of Places (`Race` in [`core::places::call`],
 //!    [`Request::Connect`](core::node::Request)), a quarter of a second apart. If the addresses are
@@ -129,9 +129,9 @@
 //!    [`Response`](core::places::response::Response) until it is complete.
 //! 4. Then the exchange returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
 //!    `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
-//!    answers, together with all clients that wait for it. `work_off_questions` delivers the
-//!    answers: `Client::resume` appends the line and the JSON to the output, and `Client::go_on`
-//!    runs the commands that waited.
+//!    answers, together with all clients that wait for it. `advance_calls` delivers the answers:
+//!    `Client::resume` appends the line and the JSON to the output, and `Client::resume_input` runs
+//!    the commands that waited.
 //! 5. If Places takes too long, `Timer::Call` is due. `call_due` answers the clients that have
 //!    waited too long, with an error in the format of the API. If no other client waits for the
 //!    call, the call ends. While a call waits for Places, all other clients are served, because
@@ -146,7 +146,7 @@
 //!    exactly once.
 //! 2. `Link::connection_lost` gives up the link's reader of the feed and logs the loss. If this
 //!    server dialled the connection, `Link::connection_lost` returns
-//!    [`Effect::Lost`](core::link::Effect::Lost), and `dial_later` sets a timer to dial again
+//!    [`Effect::Lost`](core::link::Effect::Lost), and `schedule_dial` sets a timer to dial again
 //!    ([`Backoff`](core::base::backoff::Backoff)). Otherwise the other server dials.
 //! 3. No output is stored for the lost neighbour. When it connects again, its `LIFE` line says
 //!    which position of the feed it has reached.

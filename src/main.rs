@@ -17,16 +17,16 @@ use herd_mio::core::link;
 use herd_mio::core::node::clients_over_tls;
 use herd_mio::logging::{self, LogError, Reserve};
 use herd_mio::shell::event_loop::Server;
-use herd_mio::shell::memory::{Allowed, Budget};
+use herd_mio::shell::memory::{Budget, MemoryLimits};
 use herd_mio::shell::reload::Reload;
-use herd_mio::shell::signals::Requests;
+use herd_mio::shell::signals::SignalFlags;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
     // This call comes first. Before this call, SIGHUP or SIGUSR1 would end the process. Threads
     // that start later inherit the signal mask.
-    let requests = match Requests::note() {
-        Ok(requests) => requests,
+    let signal_flags = match SignalFlags::register() {
+        Ok(signal_flags) => signal_flags,
         Err(error) => {
             let what = "cannot catch signals".into();
             return fail(1, &StartError::System { what, error }.to_string());
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     if cli.check {
         return check(&config);
     }
-    serve(config, requests)
+    serve(config, signal_flags)
 }
 
 /// Runs `--check`: does everything that a start does except serving.
@@ -57,9 +57,9 @@ fn check(config: &Config) -> ExitCode {
         stdout.write_all(text.as_bytes())?;
         stdout.flush()
     };
-    let allowed = Allowed::read();
-    let budget = Budget::of(&config.settings.limits, &allowed);
-    let worst = WorstCase::of(config, &budget, allowed);
+    let memory_limits = MemoryLimits::read();
+    let budget = Budget::of(&config.settings.limits, &memory_limits);
+    let worst = WorstCase::of(config, &budget, memory_limits);
     // First print what the configuration means. The operator needs this text to understand an
     // error.
     let printed = print(&format!("{}{worst}", config.describe()));
@@ -109,7 +109,7 @@ fn log_error(path: &Path, error: &io::Error) -> String {
 /// epoll), plus a reserve.
 const OWN_DESCRIPTORS: u64 = 32;
 
-fn serve(mut config: Config, requests: Requests) -> ExitCode {
+fn serve(mut config: Config, signal_flags: SignalFlags) -> ExitCode {
     let log_name = config.log.file.display().to_string();
     let limits = &config.settings.limits;
     let reserve = config.journal.as_ref().map(|journal| Reserve {
@@ -120,7 +120,7 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
         &config.log,
         limits.log_buffer_bytes.to_count(),
         reserve,
-        requests.reopen_log(),
+        signal_flags.reopen_log(),
     ) {
         Ok(logging) => logging,
         Err(LogError::File(error)) => {
@@ -142,9 +142,9 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
         std::process::id(),
         link::VERSION
     );
-    let allowed = Allowed::read();
-    let budget = Budget::of(&config.settings.limits, &allowed);
-    for what in &allowed.unknown {
+    let memory_limits = MemoryLimits::read();
+    let budget = Budget::of(&config.settings.limits, &memory_limits);
+    for what in &memory_limits.unknown {
         warn!("cannot tell how much memory the process may have: {what}");
     }
     info!("buffers of connections: {budget}");
@@ -165,7 +165,7 @@ fn serve(mut config: Config, requests: Requests) -> ExitCode {
         &config.ports,
         config.journal.as_ref(),
         reload,
-        requests,
+        signal_flags,
     );
     let served = match started {
         Err(StartError::Stopped) => {

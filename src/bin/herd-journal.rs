@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    herd_mio::shell::signals::unblock_ends();
+    herd_mio::shell::signals::unblock_termination_signals();
     herd_mio::inspect::run(&std::env::args_os().collect::<Vec<_>>())
 }

@@ -6,7 +6,7 @@ use super::Config;
 use crate::core::base::limits::Limits;
 use crate::core::node;
 use crate::core::table::records::Records;
-use crate::shell::memory::{Allowed, Budget};
+use crate::shell::memory::{Budget, MemoryLimits};
 use crate::shell::sockets::SOCKET_BYTES;
 
 /// A part of the worst case.
@@ -22,13 +22,13 @@ struct Part {
 /// The memory that a server needs if every limit is reached.
 pub struct WorstCase {
     parts: Vec<Part>,
-    allowed: Allowed,
+    memory_limits: MemoryLimits,
 }
 
 impl WorstCase {
     /// Computes the worst case from the limits.
     #[must_use]
-    pub fn of(config: &Config, budget: &Budget, allowed: Allowed) -> WorstCase {
+    pub fn of(config: &Config, budget: &Budget, memory_limits: MemoryLimits) -> WorstCase {
         let limits = &config.settings.limits;
         let connections = config.connections();
         let connection_bytes = (node::CONNECTION_BYTES + SOCKET_BYTES) as u64;
@@ -69,7 +69,10 @@ impl WorstCase {
                 limits: "limits.journal_ahead_bytes",
             });
         }
-        WorstCase { parts, allowed }
+        WorstCase {
+            parts,
+            memory_limits,
+        }
     }
 
     fn sum(&self) -> u64 {
@@ -81,17 +84,17 @@ impl WorstCase {
     /// or why the server cannot tell how much the process may have.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let unknown = self.allowed.unknown.iter();
+        let unknown = self.memory_limits.unknown.iter();
         let mut notes: Vec<String> = unknown
             .map(|what| format!("cannot tell how much memory the process may have: {what}"))
             .collect();
         let sum = self.sum();
-        if let Some((bytes, bound)) = &self.allowed.least
+        if let Some((bytes, limit)) = &self.memory_limits.smallest
             && sum > *bytes
             && let Some(greatest) = self.parts.iter().max_by_key(|part| part.bytes)
         {
             notes.push(format!(
-                "the limits allow {sum} bytes of memory, and the process may have {bytes} ({bound}): lower {}, or give it more",
+                "the limits allow {sum} bytes of memory, and the process may have {bytes} ({limit}): lower {}, or give it more",
                 greatest.limits
             ));
         }
@@ -103,8 +106,8 @@ impl fmt::Display for WorstCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sum = self.sum();
         write!(f, "memory      {sum} bytes at most, by the limits")?;
-        match &self.allowed.least {
-            Some((bytes, bound)) => writeln!(f, "; the process may have {bytes} ({bound})")?,
+        match &self.memory_limits.smallest {
+            Some((bytes, limit)) => writeln!(f, "; the process may have {bytes} ({limit})")?,
             None => writeln!(f, "; it is unknown how much the process may have")?,
         }
         for Part {
@@ -142,17 +145,17 @@ impl Config {
 mod tests {
     use super::*;
     use crate::config::{HerdConfig, Overrides, Source};
-    use crate::shell::memory::Bound;
+    use crate::shell::memory::LimitKind;
 
     fn worst_case(memory_bytes: u64) -> WorstCase {
         let herd = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
         let config = herd.server("Riley", &Overrides::default()).unwrap();
-        let allowed = Allowed {
-            least: Some((memory_bytes, Bound::Physical)),
+        let memory_limits = MemoryLimits {
+            smallest: Some((memory_bytes, LimitKind::Physical)),
             unknown: Vec::new(),
         };
-        let budget = Budget::of(&config.settings.limits, &allowed);
-        WorstCase::of(&config, &budget, allowed)
+        let budget = Budget::of(&config.settings.limits, &memory_limits);
+        WorstCase::of(&config, &budget, memory_limits)
     }
 
     #[test]

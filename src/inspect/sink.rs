@@ -217,7 +217,7 @@ pub(super) fn sync_directory(path: &Path) -> Result<(), Failure> {
     let parent = Path::new(".").join(parent);
     match File::open(&parent).and_then(|directory| directory.sync_all()) {
         Ok(()) => Ok(()),
-        Err(error) if crate::shell::disk::syncs_no_names(&error) => Ok(()),
+        Err(error) if crate::shell::disk::cannot_sync_directory(&error) => Ok(()),
         Err(error) => Err(Failure::new(format_args!(
             "cannot sync the directory {}: {error}",
             parent.display()

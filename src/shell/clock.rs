@@ -8,7 +8,7 @@ use crate::core::base::clock::{Now, Time};
 /// A pair of clocks: monotonic time counts from the moment when the pair was created, wall time
 /// from 1970.
 pub struct Clock {
-    origin: Instant,
+    start: Instant,
 }
 
 impl Clock {
@@ -20,7 +20,7 @@ impl Clock {
     )]
     pub fn start() -> Clock {
         Clock {
-            origin: Instant::now(),
+            start: Instant::now(),
         }
     }
 
@@ -35,7 +35,7 @@ impl Clock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         Now {
-            time: Time::default() + self.origin.elapsed(),
+            time: Time::default() + self.start.elapsed(),
             wall: u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX),
         }
     }

@@ -51,7 +51,7 @@ const SYNC_AGAIN: Duration = Duration::from_millis(200);
 
 /// Mode of the journal's files: positions of clients are private, so only the server's user may
 /// read them.
-const OWNERS: Mode = Mode::from_raw_mode(0o600);
+const OWNER_ONLY: Mode = Mode::from_raw_mode(0o600);
 
 /// The journal's file name in a data directory.
 pub(crate) const JOURNAL: &str = "journal";
@@ -88,7 +88,7 @@ pub struct Disk {
     reserver: Executor<Job, Finished>,
     results: Receiver<Finished>,
     /// The number of jobs that were submitted and have no result yet.
-    on_its_way: usize,
+    in_flight: usize,
 }
 
 /// A job for the keeper or the reserver.
@@ -125,9 +125,9 @@ enum Finished {
 }
 
 impl Disk {
-    /// Opens the journal of `server` in `directory`, and passes each of its entries to `tell`. The
-    /// directory and the journal are created if they do not exist. `is_stopped` is called from time
-    /// to time, and reading ends when it returns true.
+    /// Opens the journal of `server` in `directory`, and calls `on_entry` with each of its entries.
+    /// The directory and the journal are created if they do not exist. `is_stopped` is called from
+    /// time to time, and reading ends when it returns true.
     ///
     /// # Errors
     /// The directory is in use or cannot be used, its journal cannot be trusted, or `is_stopped`
@@ -137,7 +137,7 @@ impl Disk {
         server: &str,
         waker: &Arc<Waker>,
         mut is_stopped: impl FnMut() -> bool,
-        mut tell: impl FnMut(Entry<'_>),
+        mut on_entry: impl FnMut(Entry<'_>),
     ) -> Result<(Disk, Opened), OpenError> {
         let at = |what: &str, error: io::Error| {
             format!(
@@ -145,35 +145,49 @@ impl Disk {
                 directory.display()
             )
         };
-        make_directory(directory)?;
+        create_directory(directory)?;
         let lock = lock(directory)?;
-        let names = File::open(directory).map_err(|error| at("read what is", error))?;
+        let directory_file = File::open(directory).map_err(|error| at("read what is", error))?;
         // The file of a compaction that did not finish. The journal itself is complete.
-        remove_next(&names).map_err(|error| at("remove journal.new", error))?;
+        remove_next(&directory_file).map_err(|error| at("remove journal.new", error))?;
         let path = directory.join(JOURNAL);
-        look_at_journal(&names, &path)?;
+        check_journal_path(&directory_file, &path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let open = retry_on_intr(|| openat(&names, JOURNAL, flags | OFlags::NONBLOCK, OWNERS));
+        let open = retry_on_intr(|| {
+            openat(
+                &directory_file,
+                JOURNAL,
+                flags | OFlags::NONBLOCK,
+                OWNER_ONLY,
+            )
+        });
         let file = File::from(open.map_err(|error| at("open the journal", error.into()))?);
         is_regular(&file, &path)?;
         // A compaction needs this file. If it cannot be created, the operator has to know at the
         // start, not hours later.
-        create_next(&names)
-            .and_then(|_| remove_next(&names))
+        create_next(&directory_file)
+            .and_then(|_| remove_next(&directory_file))
             .map_err(|error| at("make journal.new, for compactions,", error))?;
         let machine = machine_boot_id();
-        let end = read_back(&file, &path, server, machine, &mut is_stopped, &mut tell)?;
-        sync_names(directory, &names)?;
+        let end = read_back(
+            &file,
+            &path,
+            server,
+            machine,
+            &mut is_stopped,
+            &mut on_entry,
+        )?;
+        sync_directory(directory, &directory_file)?;
         let (report, results) = channel();
         let mut disk = Disk {
-            directory: Arc::new(names),
+            directory: Arc::new(directory_file),
             _lock: lock,
             files: vec![(FileId(0), Arc::new(file))],
             writer: Executor::new("writer", 1, waker.clone(), report.clone(), append),
-            keeper: Executor::new("keeper", 1, waker.clone(), report.clone(), keep),
-            reserver: Executor::new("reserver", 1, waker.clone(), report, keep),
+            keeper: Executor::new("keeper", 1, waker.clone(), report.clone(), run_job),
+            reserver: Executor::new("reserver", 1, waker.clone(), report, run_job),
             results,
-            on_its_way: 0,
+            in_flight: 0,
         };
         let started = disk.writer.start().and_then(|()| disk.keeper.start());
         let started = started.and_then(|()| disk.reserver.start());
@@ -196,31 +210,31 @@ impl Disk {
     pub fn check(
         directory: &Path,
         server: &str,
-        tell: impl FnMut(Entry<'_>),
+        on_entry: impl FnMut(Entry<'_>),
     ) -> Result<Option<String>, OpenError> {
         let shown = directory.display();
-        let made = MadeDirectories::make(directory)?;
-        let names = File::open(directory).map_err(|error| {
+        let created = CreatedDirectories::make(directory)?;
+        let directory_file = File::open(directory).map_err(|error| {
             format!("cannot read what is in the data directory {shown}: {error}")
         })?;
         // A missing lock file is not created. A server could open the same file meanwhile, and
         // removing the file afterwards would take that server's lock away.
         let lock_path = directory.join(LOCK);
-        let _held = match lock_path.exists() {
+        let _lock = match lock_path.exists() {
             true => Some(lock(directory)?),
             false => None,
         };
         let path = directory.join(JOURNAL);
-        look_at_journal(&names, &path)?;
+        check_journal_path(&directory_file, &path)?;
         let probe = format!("check.{}", std::process::id());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        retry_on_intr(|| openat(&names, probe.as_str(), flags, OWNERS))
-            .and_then(|_| unlinkat(&names, probe.as_str(), AtFlags::empty()))
+        retry_on_intr(|| openat(&directory_file, probe.as_str(), flags, OWNER_ONLY))
+            .and_then(|_| unlinkat(&directory_file, probe.as_str(), AtFlags::empty()))
             .map_err(|error| {
                 format!("cannot make files in the data directory {shown}: {error}; let this user write there, or choose another with --data-dir or HERD_DATA_DIR")
             })?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let note = match retry_on_intr(|| openat(&names, JOURNAL, flags, Mode::empty())) {
+        let note = match retry_on_intr(|| openat(&directory_file, JOURNAL, flags, Mode::empty())) {
             Err(Errno::NOENT) => None,
             Err(error) => {
                 return Err(OpenError::Unusable(format!(
@@ -231,7 +245,7 @@ impl Disk {
                 let file = File::from(file);
                 is_regular(&file, &path)?;
                 let machine = machine_boot_id();
-                let end = read_through(&file, &path, server, machine, &mut || false, tell)?;
+                let end = read_through(&file, &path, server, machine, &mut || false, on_entry)?;
                 (end.torn_bytes > 0).then(|| {
                     format!(
                         "the last {} bytes of {} were not written whole; a start cuts them off",
@@ -241,22 +255,22 @@ impl Disk {
                 })
             }
         };
-        drop(made);
+        drop(created);
         Ok(note)
     }
 
     /// Starts the disk work. [`Disk::finished`] returns the result later. If the work cannot start,
     /// the error is returned at once.
     pub fn perform(&mut self, work: DiskWork) -> Option<DiskDone> {
-        let (begun, unbegun) = match work {
+        let (started, failed_work) = match work {
             DiskWork::Append(chunks) => {
                 let first = chunks.first().map_or(FileId(0), |chunk| chunk.file);
-                let unbegun = DiskWork::Append(vec![Chunk {
+                let failed_work = DiskWork::Append(vec![Chunk {
                     file: first,
                     offset: 0,
                     bytes: Vec::new(),
                 }]);
-                (self.append(chunks), unbegun)
+                (self.append(chunks), failed_work)
             }
             work => {
                 let job = self.job(&work);
@@ -267,12 +281,12 @@ impl Disk {
                 (job.and_then(|job| thread.submit(job)), work)
             }
         };
-        match begun {
+        match started {
             Ok(()) => {
-                self.on_its_way += 1;
+                self.in_flight += 1;
                 None
             }
-            Err(error) => failed(unbegun, disk_error(&error)),
+            Err(error) => failed(failed_work, disk_error(&error)),
         }
     }
 
@@ -339,7 +353,7 @@ impl Disk {
 
     /// Waits at most `timeout` for a result. Returns `None` at once if no job is in progress.
     pub fn wait(&mut self, timeout: Duration) -> Option<DiskDone> {
-        if self.on_its_way == 0 {
+        if self.in_flight == 0 {
             return None;
         }
         let finished = self.results.recv_timeout(timeout).ok()?;
@@ -349,15 +363,15 @@ impl Disk {
     /// Whether a job is in progress.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.on_its_way > 0
+        self.in_flight > 0
     }
 
     fn account(&mut self, finished: Finished) -> Option<DiskDone> {
-        self.on_its_way = self.on_its_way.saturating_sub(1);
+        self.in_flight = self.in_flight.saturating_sub(1);
         match finished {
             Finished::Nothing => None,
             Finished::Created(file, created) => {
-                let outcome = created.map(|made| self.files.push((file, Arc::new(made))));
+                let outcome = created.map(|created| self.files.push((file, Arc::new(created))));
                 Some(DiskDone::Created {
                     file,
                     outcome: outcome.map_err(|error| disk_error(&error)),
@@ -375,7 +389,7 @@ impl Disk {
                         // If the job cannot be submitted, the file is closed when `old` is dropped
                         // here.
                         if self.keeper.submit(Job::Close(old)).is_ok() {
-                            self.on_its_way += 1;
+                            self.in_flight += 1;
                         }
                     }
                 }
@@ -413,19 +427,19 @@ fn is_regular(file: &File, path: &Path) -> Result<(), String> {
 }
 
 /// Directories that a check created to see whether that is possible. Dropping this removes them.
-struct MadeDirectories(Vec<PathBuf>);
+struct CreatedDirectories(Vec<PathBuf>);
 
-impl MadeDirectories {
-    fn make(directory: &Path) -> Result<MadeDirectories, String> {
+impl CreatedDirectories {
+    fn make(directory: &Path) -> Result<CreatedDirectories, String> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
         let missing = directory.ancestors().take_while(is_missing);
-        let made = MadeDirectories(missing.map(Path::to_path_buf).collect());
-        make_directory(directory)?;
-        Ok(made)
+        let created = CreatedDirectories(missing.map(Path::to_path_buf).collect());
+        create_directory(directory)?;
+        Ok(created)
     }
 }
 
-impl Drop for MadeDirectories {
+impl Drop for CreatedDirectories {
     fn drop(&mut self) {
         for directory in &self.0 {
             let _ = fs::remove_dir(directory); // fails if it is no longer empty
@@ -433,12 +447,12 @@ impl Drop for MadeDirectories {
     }
 }
 
-fn make_directory(directory: &Path) -> Result<(), String> {
+fn create_directory(directory: &Path) -> Result<(), String> {
     // Other users may use the parent directories too, so these get the usual mode.
-    let above = directory.parent().map_or(Ok(()), fs::create_dir_all);
+    let parents = directory.parent().map_or(Ok(()), fs::create_dir_all);
     let mut make = DirBuilder::new();
     make.recursive(true).mode(0o700);
-    above
+    parents
         .and_then(|()| make.create(directory))
         .map_err(|error| {
             format!(
@@ -480,9 +494,9 @@ pub(crate) fn has_no_locks(error: &io::Error) -> bool {
 /// Rejects a journal that is a symbolic link or a mount point. A compaction renames a new file to
 /// the journal's name. Renaming would replace a symbolic link, and so move the journal to another
 /// disk. The system refuses to rename a file to a mount point.
-fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
-    let found = match rustix::fs::statat(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => found,
+fn check_journal_path(directory_file: &File, path: &Path) -> Result<(), String> {
+    let stat = match rustix::fs::statat(directory_file, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
         Err(Errno::NOENT) => return Ok(()),
         Err(error) => {
             return Err(format!(
@@ -491,16 +505,16 @@ fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
             ));
         }
     };
-    let kind = rustix::fs::FileType::from_raw_mode(found.st_mode);
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     if kind == rustix::fs::FileType::Symlink {
         return Err(format!(
             "the journal {} is a symbolic link, which a compaction would replace: make the data directory itself the link, or choose the directory that it leads to",
             path.display()
         ));
     }
-    let device = names.metadata().map(|metadata| metadata.dev());
-    let is_elsewhere = device.is_ok_and(|device| device != found.st_dev);
-    if is_elsewhere || is_mount_point(names) {
+    let device = directory_file.metadata().map(|metadata| metadata.dev());
+    let is_elsewhere = device.is_ok_and(|device| device != stat.st_dev);
+    if is_elsewhere || is_mount_point(directory_file) {
         return Err(format!(
             "the journal {} is a mount point, which cannot be renamed over: mount the data directory instead",
             path.display()
@@ -511,10 +525,15 @@ fn look_at_journal(names: &File, path: &Path) -> Result<(), String> {
 
 /// Whether a file system is mounted on the journal. Linux before 5.8 does not report this.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_mount_point(names: &File) -> bool {
+fn is_mount_point(directory_file: &File) -> bool {
     use rustix::fs::{StatxAttributes, StatxFlags, statx};
-    let found = statx(names, JOURNAL, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
-    found.is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    let stat = statx(
+        directory_file,
+        JOURNAL,
+        AtFlags::SYMLINK_NOFOLLOW,
+        StatxFlags::TYPE,
+    );
+    stat.is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -522,33 +541,33 @@ fn is_mount_point(_names: &File) -> bool {
     false
 }
 
-fn remove_next(names: &File) -> io::Result<()> {
-    match retry_on_intr(|| unlinkat(names, NEXT, AtFlags::empty())) {
+fn remove_next(directory_file: &File) -> io::Result<()> {
+    match retry_on_intr(|| unlinkat(directory_file, NEXT, AtFlags::empty())) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-fn create_next(names: &File) -> io::Result<File> {
-    remove_next(names)?;
+fn create_next(directory_file: &File) -> io::Result<File> {
+    remove_next(directory_file)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    Ok(retry_on_intr(|| openat(names, NEXT, flags, OWNERS)).map(File::from)?)
+    Ok(retry_on_intr(|| openat(directory_file, NEXT, flags, OWNER_ONLY)).map(File::from)?)
 }
 
 /// Syncs the directory and its parent, because the journal file and the directory may be new.
-fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
+fn sync_directory(directory: &Path, directory_file: &File) -> Result<(), String> {
     // For a relative path with one component, `parent` returns the empty path, which cannot be
     // opened. Joined to ".", it can.
     let parent = directory.parent().map(|parent| Path::new(".").join(parent));
-    let own = (directory.to_owned(), names.sync_all());
-    let above = parent.map(|parent| {
+    let own = (directory.to_owned(), directory_file.sync_all());
+    let parents = parent.map(|parent| {
         let synced = File::open(&parent).and_then(|parent| parent.sync_all());
         (parent, synced)
     });
-    for (path, synced) in [Some(own), above].into_iter().flatten() {
+    for (path, synced) in [Some(own), parents].into_iter().flatten() {
         match synced {
             Ok(()) => {}
-            Err(error) if syncs_no_names(&error) => warn!(
+            Err(error) if cannot_sync_directory(&error) => warn!(
                 "journal: the directory {} cannot be synced ({error}): whether a new journal outlasts a loss of power is up to the file system",
                 path.display()
             ),
@@ -564,7 +583,7 @@ fn sync_names(directory: &Path, names: &File) -> Result<(), String> {
 }
 
 /// Whether the error means that the file system cannot sync directories.
-pub(crate) fn syncs_no_names(error: &io::Error) -> bool {
+pub(crate) fn cannot_sync_directory(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::INVAL | Errno::BADF | Errno::OPNOTSUPP | Errno::NOSYS | Errno::ACCESS)
@@ -578,9 +597,9 @@ fn read_back(
     server: &str,
     machine: u64,
     is_stopped: &mut impl FnMut() -> bool,
-    tell: &mut impl FnMut(Entry<'_>),
+    on_entry: &mut impl FnMut(Entry<'_>),
 ) -> Result<End, OpenError> {
-    let end = read_through(file, path, server, machine, is_stopped, tell)?;
+    let end = read_through(file, path, server, machine, is_stopped, on_entry)?;
     let path = path.display();
     let failed =
         |what: &str, error: io::Error| format!("cannot {what} the journal {path}: {error}");
@@ -602,14 +621,14 @@ fn read_back(
     Ok(end)
 }
 
-/// Reads the journal from start to end, and passes each entry to `tell`.
+/// Reads the journal from start to end, and calls `on_entry` with each entry.
 fn read_through(
     mut file: &File,
     path: &Path,
     server: &str,
     machine: u64,
     is_stopped: &mut impl FnMut() -> bool,
-    mut tell: impl FnMut(Entry<'_>),
+    mut on_entry: impl FnMut(Entry<'_>),
 ) -> Result<End, OpenError> {
     let path = path.display();
     let failed =
@@ -622,10 +641,10 @@ fn read_through(
     };
     let clock = Clock::start();
     let since_start = || clock.now().time.since(Default::default());
-    let whole = file.metadata().map_or(0, |metadata| metadata.len());
+    let file_bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let mut replay = Replay::new(server, machine);
     let mut buffer = vec![0; READ_BYTES];
-    let (mut entries, mut bytes, mut told) = (0_u64, 0_u64, PROGRESS);
+    let (mut entries, mut bytes, mut next_progress) = (0_u64, 0_u64, PROGRESS);
     loop {
         if is_stopped() {
             return Err(OpenError::Stopped);
@@ -633,21 +652,21 @@ fn read_through(
         match file.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                let tell = |entry: Entry<'_>| {
+                let on_entry = |entry: Entry<'_>| {
                     entries += u64::from(matches!(entry, Entry::Record { .. }));
-                    tell(entry);
+                    on_entry(entry);
                 };
                 replay
-                    .data_received(&buffer[..count], tell)
+                    .data_received(&buffer[..count], on_entry)
                     .map_err(unusable)?;
                 bytes += count as u64;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(failed("read", error).into()),
         }
-        if since_start() >= told {
-            told += PROGRESS;
-            info!("journal: {bytes} of {whole} bytes of {path} are read");
+        if since_start() >= next_progress {
+            next_progress += PROGRESS;
+            info!("journal: {bytes} of {file_bytes} bytes of {path} are read");
         }
     }
     let end = replay.finish().map_err(unusable)?;
@@ -686,7 +705,7 @@ fn append(chunks: Vec<(Arc<File>, Chunk)>) -> Finished {
 }
 
 /// Executes a job, on the keeper's or the reserver's thread.
-fn keep(job: Job) -> Finished {
+fn run_job(job: Job) -> Finished {
     Finished::Done(match job {
         Job::Reserve {
             id,
@@ -727,7 +746,7 @@ fn keep(job: Job) -> Finished {
     })
 }
 
-/// Reserves disk space behind the written bytes. Reserved bytes are zeros, and the reader of the
+/// Reserves disk space after the written bytes. Reserved bytes are zeros, and the reader of the
 /// journal skips zeros. The file's length then stays the same while entries are written, so a sync
 /// is cheaper.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
@@ -742,7 +761,7 @@ fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
 fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
     // If `journal.new` is now another file, renaming would make that file the journal.
     match rustix::fs::statat(directory, NEXT, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) if is_same(new, &found) => {}
+        Ok(stat) if is_same(new, &stat) => {}
         Ok(_) => {
             return SwitchOutcome::Refused(DiskError {
                 kind: DiskErrorKind::Broken,
@@ -755,15 +774,15 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
         let error = disk_error(&error.into());
         // On a network file system the rename may have succeeded although its answer was lost.
         match rustix::fs::statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(found) if is_same(new, &found) => {}
-            Ok(found) if is_same(old, &found) => return SwitchOutcome::Refused(error),
+            Ok(stat) if is_same(new, &stat) => {}
+            Ok(stat) if is_same(old, &stat) => return SwitchOutcome::Refused(error),
             Ok(_) | Err(_) => return SwitchOutcome::Unknown(error),
         }
     }
     loop {
         match directory.sync_all() {
             Ok(()) => return SwitchOutcome::Done,
-            Err(error) if syncs_no_names(&error) => return SwitchOutcome::Done,
+            Err(error) if cannot_sync_directory(&error) => return SwitchOutcome::Done,
             // Until the sync succeeds, the core writes new entries to both files.
             Err(error) if is_full(&error) => std::thread::sleep(SYNC_AGAIN),
             Err(error) => return SwitchOutcome::Unknown(disk_error(&error)),
@@ -771,9 +790,9 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
     }
 }
 
-fn is_same(file: &File, found: &rustix::fs::Stat) -> bool {
+fn is_same(file: &File, stat: &rustix::fs::Stat) -> bool {
     file.metadata()
-        .is_ok_and(|own| (own.dev(), own.ino()) == (found.st_dev, found.st_ino))
+        .is_ok_and(|own| (own.dev(), own.ino()) == (stat.st_dev, stat.st_ino))
 }
 
 /// Returns the result for work that could not start. `None` if the work has no result.

@@ -39,7 +39,7 @@ use crate::shell::executor::Executor;
 use crate::shell::look_up::{self, LookedUp};
 use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port, Ports};
 use crate::shell::reload::{Reload, Reloaded};
-use crate::shell::signals::{Requests, Signals};
+use crate::shell::signals::{SignalFlags, Signals};
 use crate::shell::sockets::Sockets;
 use crate::shell::start::{JournalConfig, StartError};
 use crate::shell::transport::{Received, Transport};
@@ -53,15 +53,15 @@ const SIGNALS: Token = Token(usize::MAX - 2);
 const EXECUTOR: Token = Token(usize::MAX - 3);
 
 /// The largest number of events that one poll returns.
-const EVENTS: usize = 1024;
+const MAX_EVENTS: usize = 1024;
 /// The largest number of connections that one listener accepts in one turn.
-const ACCEPTS: usize = 64;
+const MAX_ACCEPTS: usize = 64;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
-/// If the loop is late, deadlines are delayed by at most this time, so that input that arrived
-/// before them is read first.
-const CATCH_UP: Duration = Duration::from_secs(1);
+/// The maximum time by which deadlines are delayed if turns are crowded. The delay gives time to
+/// read input that arrived before a deadline.
+const MAX_DEADLINE_DELAY: Duration = Duration::from_secs(1);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -76,18 +76,18 @@ pub struct Server {
     sockets: Sockets,
     listeners: Vec<Listener>,
     /// The time of the next try after a failed accept. `None` if accepting works.
-    accept_again: Option<Time>,
-    /// Set by a failed accept. Cleared when the listeners have no more connections to accept.
+    accept_retry_at: Option<Time>,
+    /// Whether accepting has failed and has not worked since: `false` again when the listeners have
+    /// no more connections to accept.
     is_accept_failing: bool,
-    /// The connections that this turn serves. The connections that the turn before had no time for
-    /// come first.
+    /// The connections that this turn serves. Those for which the turn before had no time come
+    /// first.
     running: Vec<ConnId>,
     /// The time since which every turn has had no time for some connections. `None` if the last
     /// turn served all its connections.
     crowded_since: Option<Time>,
-    /// The time up to which the last turn handled deadlines. Later deadlines are handled in a later
-    /// turn.
-    judged: Now,
+    /// The time up to which the last turn handled deadlines.
+    handled_until: Now,
     /// The time limit for reading in one turn.
     turn_time: Duration,
     looked_up: Receiver<LookedUp>,
@@ -113,7 +113,7 @@ impl Server {
         ports: &Ports,
         journal: Option<&JournalConfig>,
         reload: Reload,
-        requests: Requests,
+        requests: SignalFlags,
     ) -> Result<Server, StartError> {
         let needed = |error| StartError::System {
             what: "cannot start the event loop".into(),
@@ -148,7 +148,7 @@ impl Server {
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
             node.keep_journal(*fsync);
-            let is_stopped = || signals.is_stop_asked();
+            let is_stopped = || signals.is_stop_requested();
             let restore = |entry: Entry<'_>| node.restore(entry);
             let (files, opened) = Disk::open(directory, &name, &waker, is_stopped, restore)?;
             node.journal_opened(opened);
@@ -165,16 +165,16 @@ impl Server {
             report_looked_up,
             look_up::look_up,
         );
-        let judged = clock.now();
+        let handled_until = clock.now();
         let mut server = Server {
             node,
             sockets: Sockets::new(poll, clock, resolver, disk, expected),
             listeners,
-            accept_again: None,
+            accept_retry_at: None,
             is_accept_failing: false,
             running: Vec::new(),
             crowded_since: None,
-            judged,
+            handled_until,
             turn_time,
             looked_up,
             reload,
@@ -215,14 +215,14 @@ impl Server {
                     self.node.handle_disk_done(done, now);
                 }
             }
-            if self.signals.is_stop_asked() {
+            if self.signals.is_stop_requested() {
                 return Err(StartError::Stopped);
             }
         }
     }
 
     /// Writes and syncs what is left for the journal, such as updates from neighbours. If the disk
-    /// is full, the stop does not wait for room. If the disk hangs, the stop gives up after
+    /// is full, the stop does not wait for disk space. If the disk hangs, the stop gives up after
     /// `limits.stop_ms` or at a second signal.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.journal_positions(self.sockets.now());
@@ -235,7 +235,7 @@ impl Server {
                 return Err(io::Error::other(reason.clone()));
             }
             let now = self.sockets.now();
-            if self.signals.asked().stop || give_up_at <= now.time {
+            if self.signals.take_requests().stop || give_up_at <= now.time {
                 return Err(io::Error::other(
                     "stopped before the disk had finished: a loss of power may undo what it was asked to keep last",
                 ));
@@ -296,7 +296,7 @@ impl Server {
     /// The poll failed, or the journal failed. Nothing that a client or a neighbour sends causes an
     /// error here.
     pub fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(EVENTS);
+        let mut events = Events::with_capacity(MAX_EVENTS);
         let now = self.sockets.now();
         drive(&mut self.node, &mut self.sockets, now);
         while !self.node.is_stopped() {
@@ -320,8 +320,8 @@ impl Server {
         // explains the reason. So a deadline that ends this poll is handled in the next turn.
         let began = self.sockets.now();
         self.poll(events, self.poll_timeout(began.time))?;
-        for _ in 0..=self.node.connections() / EVENTS {
-            if events.iter().count() < EVENTS {
+        for _ in 0..=self.node.connections() / MAX_EVENTS {
+            if events.iter().count() < MAX_EVENTS {
                 break;
             }
             self.poll(events, Some(Duration::ZERO))?;
@@ -329,27 +329,27 @@ impl Server {
         let now = self.sockets.now();
         self.accept(now);
         self.run_ready(now.time);
-        let judged = self.judged(began, now.time);
-        drive(&mut self.node, &mut self.sockets, judged);
+        let cutoff = self.deadline_cutoff(began, now.time);
+        drive(&mut self.node, &mut self.sockets, cutoff);
         Ok(())
     }
 
     /// Returns the time up to which this turn handles deadlines. This is `began` if all ready
-    /// connections were read. If some were not, this is the time that the turn before used. Input
-    /// that is left unread may have arrived before a deadline, and then the peer has kept the
-    /// deadline. If every turn is crowded, deadlines are late by at most [`CATCH_UP`].
-    fn judged(&mut self, began: Now, now: Time) -> Now {
+    /// connections were read. Otherwise this is the time that the turn before used. Reason: unread
+    /// input may have arrived before a deadline, and then the peer was not late. If every turn is
+    /// crowded, deadlines are delayed by at most [`MAX_DEADLINE_DELAY`].
+    fn deadline_cutoff(&mut self, began: Now, now: Time) -> Now {
         let is_caught_up = match self.running.is_empty() {
             true => {
                 self.crowded_since = None;
                 true
             }
-            false => now >= *self.crowded_since.get_or_insert(now) + CATCH_UP,
+            false => now >= *self.crowded_since.get_or_insert(now) + MAX_DEADLINE_DELAY,
         };
         if is_caught_up {
-            self.judged = began;
+            self.handled_until = began;
         }
-        self.judged
+        self.handled_until
     }
 
     /// Serves the connections that were ready when the turn began, until the time limit for
@@ -357,26 +357,29 @@ impl Server {
     fn run_ready(&mut self, began: Time) {
         let is_crowded = !self.running.is_empty();
         self.sockets.take_ready(&mut self.running);
-        let unhurried = match is_crowded {
+        let non_clients = match is_crowded {
             true => self.node.order_fairly(&mut self.running),
             false => usize::MAX,
         };
-        let ends = began + self.turn_time;
+        let read_until = began + self.turn_time;
         let mut done = 0;
         while let Some(&id) = self.running.get(done) {
-            let read_bytes = match done < unhurried {
+            let read_bytes = match done < non_clients {
                 true => TURN_BYTES,
                 false => CROWDED_READ_BYTES,
             };
             done += 1;
-            if self.receive(id, read_bytes).is_some_and(|at| at >= ends) {
+            if self
+                .receive(id, read_bytes)
+                .is_some_and(|at| at >= read_until)
+            {
                 break;
             }
         }
         self.running.drain(..done);
     }
 
-    /// Polls once, and notes what is ready.
+    /// Polls once, and records which sockets are ready.
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.sockets.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -385,9 +388,9 @@ impl Server {
             }
             Err(error) => return Err(error),
         }
-        self.note(events);
+        self.record_readiness(events);
         if self.signals.is_pending() {
-            self.signalled();
+            self.handle_signals();
         }
         Ok(())
     }
@@ -396,9 +399,9 @@ impl Server {
     /// came.
     fn poll_timeout(&self, now: Time) -> Option<Duration> {
         let acceptable =
-            self.accept_again.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        // The flags of signals are checked too, because a signal's byte can be lost: if the socket
-        // is full, the handler cannot write again later.
+            self.accept_retry_at.is_none() && self.listeners.iter().any(|listener| listener.ready);
+        // The flags of signals are checked too, because a signal's byte can be lost: if the signal
+        // socket is full, the handler cannot write the byte, and does not try again.
         let is_ready = self.sockets.is_ready() || !self.running.is_empty();
         if acceptable || is_ready || self.signals.is_pending() {
             return Some(Duration::ZERO);
@@ -407,12 +410,12 @@ impl Server {
             .node
             .next_deadline()
             .into_iter()
-            .chain(self.accept_again)
+            .chain(self.accept_retry_at)
             .min()?;
         Some(deadline.since(now))
     }
 
-    fn note(&mut self, events: &Events) {
+    fn record_readiness(&mut self, events: &Events) {
         for event in events {
             match event.token() {
                 token @ (CLIENTS | NEIGHBOURS) => {
@@ -421,17 +424,18 @@ impl Server {
                         .filter(|listener| listener.token == token)
                         .for_each(|listener| listener.ready = true);
                 }
-                SIGNALS => self.signalled(),
-                EXECUTOR => self.work_finished(),
+                SIGNALS => self.handle_signals(),
+                EXECUTOR => self.handle_finished_work(),
                 Token(number) => {
-                    self.sockets.note(ConnId::from_u64(number as u64), event);
+                    self.sockets
+                        .record_readiness(ConnId::from_u64(number as u64), event);
                 }
             }
         }
     }
 
     /// Handles the results of all executors: look-ups, disk work and reloads.
-    fn work_finished(&mut self) {
+    fn handle_finished_work(&mut self) {
         let now = self.sockets.now();
         while let Ok((host, found)) = self.looked_up.try_recv() {
             self.node.handle_resolved(&host, found, now);
@@ -469,7 +473,7 @@ impl Server {
                             "this server and neighbours that have the herd secret of before do not link anew: a step of the change was skipped, or the file is half written"
                         );
                     }
-                    notes.iter().for_each(|note| warn!("{note}"));
+                    notes.iter().for_each(|warning| warn!("{warning}"));
                 }
                 Some(Err(error)) => warn!("the old herd secret stays in use: {error}"),
                 None => {}
@@ -477,18 +481,18 @@ impl Server {
         }
     }
 
-    fn signalled(&mut self) {
-        let asked = self.signals.asked();
-        if asked.reload {
+    fn handle_signals(&mut self) {
+        let requested = self.signals.take_requests();
+        if requested.reload {
             self.reload();
         }
-        if asked.reopen_log {
+        if requested.reopen_log {
             info!("SIGUSR1: the log is opened anew");
         }
-        if asked.drain {
+        if requested.sigusr2 {
             info!("SIGUSR2 is ignored: it has no meaning yet");
         }
-        if asked.stop {
+        if requested.stop {
             info!("stopping: {} connections", self.node.connections());
             self.listeners.clear();
             self.is_accept_failing = false;
@@ -511,12 +515,12 @@ impl Server {
     }
 
     fn accept(&mut self, now: Now) {
-        if self.accept_again.is_some_and(|again| now.time < again) {
+        if self.accept_retry_at.is_some_and(|again| now.time < again) {
             return;
         }
-        self.accept_again = None;
+        self.accept_retry_at = None;
         for listener in 0..self.listeners.len() {
-            for _ in 0..ACCEPTS {
+            for _ in 0..MAX_ACCEPTS {
                 if !self.listeners[listener].ready {
                     break;
                 }
@@ -542,7 +546,7 @@ impl Server {
                                 ACCEPT_PAUSE.as_millis()
                             );
                         }
-                        self.accept_again = Some(now.time + ACCEPT_PAUSE);
+                        self.accept_retry_at = Some(now.time + ACCEPT_PAUSE);
                         return;
                     }
                 }
@@ -578,7 +582,7 @@ impl Server {
             }
             Ok(false) => {}
             Err(error) => {
-                self.lose(id, &error.into());
+                self.close_connection(id, &error.into());
                 return None;
             }
         }
@@ -589,7 +593,7 @@ impl Server {
         if !self.node.wants_read(id) {
             if transport.is_hung_up() {
                 let error = transport.error();
-                self.lose(id, &error);
+                self.close_connection(id, &error);
             }
             return None;
         }
@@ -608,13 +612,13 @@ impl Server {
             }
             Ok(Received::End) => self.node.handle_eof_received(id, now),
             Ok(Received::Nothing) => {}
-            Err(error) => self.lose(id, &error.into()),
+            Err(error) => self.close_connection(id, &error.into()),
         }
         Some(now.time)
     }
 
     /// Closes a connection whose socket is broken.
-    fn lose(&mut self, id: ConnId, why: &SocketError) {
+    fn close_connection(&mut self, id: ConnId, why: &SocketError) {
         let now = self.sockets.now();
         self.sockets.close(id, Some(why));
         self.node.handle_connection_lost(id, Some(why), now);

@@ -1,4 +1,4 @@
-//! Binds the address on which a server listens. A name may stand for several addresses.
+//! Binds the address on which a server listens. A host name may have several addresses.
 //!
 //! All addresses of a name are bound, with the same port. For example, `localhost` is 127.0.0.1 and
 //! ::1, and a host may have an address in each of its networks.
@@ -19,42 +19,42 @@ use crate::core::base::settings::HostPort;
 
 /// The number of ports that are tried when the system chooses the port. A chosen port may be in use
 /// on another address of the name.
-const PORTS: usize = 16;
+const MAX_TRIES: usize = 16;
 
 /// Sockets that are bound and do not listen yet.
-pub struct Bound {
+pub struct BoundSockets {
     /// The bound sockets, at least one.
     pub sockets: Vec<OwnedFd>,
     /// A warning for each address of the name that is not served, with the reason.
     pub warnings: Vec<String>,
 }
 
-/// Binds every address of `place`.
+/// Binds every address of `target`.
 ///
 /// # Errors
 /// The name has no address, no address can be bound, or another program uses one of the addresses.
-pub fn bind(place: &HostPort) -> io::Result<Bound> {
+pub fn bind(target: &HostPort) -> io::Result<BoundSockets> {
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for address in (place.host.as_str(), place.port).to_socket_addrs()? {
+    for address in (target.host.as_str(), target.port).to_socket_addrs()? {
         // A name may be listed twice in /etc/hosts.
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
-    let mut tries = if place.port == 0 { PORTS } else { 1 };
+    let mut tries_left = if target.port == 0 { MAX_TRIES } else { 1 };
     loop {
-        tries -= 1;
-        match bind_all(place, &addresses) {
-            Err(error) if tries > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+        tries_left -= 1;
+        match bind_all(target, &addresses) {
+            Err(error) if tries_left > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             outcome => return outcome,
         }
     }
 }
 
-fn bind_all(place: &HostPort, addresses: &[SocketAddr]) -> io::Result<Bound> {
-    let mut port = place.port;
+fn bind_all(target: &HostPort, addresses: &[SocketAddr]) -> io::Result<BoundSockets> {
+    let mut port = target.port;
     let mut sockets = Vec::new();
-    let mut passed_over = Vec::new();
+    let mut absent = Vec::new();
     for &address in addresses {
         let address = SocketAddr::new(address.ip(), port);
         match bind_one(address, addresses.len() > 1) {
@@ -62,21 +62,21 @@ fn bind_all(place: &HostPort, addresses: &[SocketAddr]) -> io::Result<Bound> {
                 port = port_of(&socket)?;
                 sockets.push(socket);
             }
-            Err(error) if is_absent(&error) => passed_over.push((address.ip(), error)),
+            Err(error) if is_absent(&error) => absent.push((address.ip(), error)),
             Err(error) => return Err(error),
         }
     }
     if sockets.is_empty() {
         let none = || io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        return Err(passed_over
+        return Err(absent
             .into_iter()
             .next()
             .map_or_else(none, |(_, error)| error));
     }
-    let warnings = passed_over.iter().map(|(ip, error)| {
-        format!("not listening on {ip}, which is an address of {place}: {error}")
+    let warnings = absent.iter().map(|(ip, error)| {
+        format!("not listening on {ip}, which is an address of {target}: {error}")
     });
-    Ok(Bound {
+    Ok(BoundSockets {
         warnings: warnings.collect(),
         sockets,
     })
@@ -115,7 +115,7 @@ fn port_of(socket: &OwnedFd) -> io::Result<u16> {
     Ok(address.port())
 }
 
-/// Whether this machine lacks the address or its address family.
+/// Whether the error means that this machine does not have the address or its address family.
 fn is_absent(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),

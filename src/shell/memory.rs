@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   physical memory ───────────────────────┐
-//!   memory.max and memory.high of cgroups ─┼─► the least ──► a quarter ──► limits.buffer_bytes
+//!   memory.max and memory.high of cgroups ─┼─► the minimum ──► a quarter ──► limits.buffer_bytes
 //!   RLIMIT_AS, RLIMIT_DATA ────────────────┘
 //! ```
 //!
@@ -20,15 +20,15 @@ use crate::core::base::limits::Limits;
 
 /// The part of the memory that buffers get if `limits.buffer_bytes` is not set: a quarter. The rest
 /// is for the table, the log, the journal, and the kernel's socket buffers.
-const PART: u64 = 4;
-/// The least budget that is derived.
-const LEAST: u64 = 16 << 20;
-/// The memory that is assumed if nothing is known.
-const ASSUMED: u64 = 1 << 30;
+const BUFFER_DIVISOR: u64 = 4;
+/// The minimum of a budget that is derived.
+const MIN_BUDGET: u64 = 16 << 20;
+/// The memory that is assumed if no limit is known.
+const ASSUMED_MEMORY: u64 = 1 << 30;
 
-/// The limit that bounds the memory of the process.
+/// The kind of a limit on the memory of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum LimitKind {
     /// The memory of the machine.
     Physical,
     /// This file of a cgroup.
@@ -39,39 +39,39 @@ pub enum Bound {
     Data,
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for LimitKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Bound::Physical => f.write_str("the machine's memory"),
-            Bound::Cgroup(file) => write!(f, "{}", file.display()),
-            Bound::AddressSpace => f.write_str("RLIMIT_AS, ulimit -v"),
-            Bound::Data => f.write_str("RLIMIT_DATA, ulimit -d"),
+            LimitKind::Physical => f.write_str("the machine's memory"),
+            LimitKind::Cgroup(file) => write!(f, "{}", file.display()),
+            LimitKind::AddressSpace => f.write_str("RLIMIT_AS, ulimit -v"),
+            LimitKind::Data => f.write_str("RLIMIT_DATA, ulimit -d"),
         }
     }
 }
 
 /// The memory that the process may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allowed {
+pub struct MemoryLimits {
     /// The smallest limit, in bytes, and its kind. `None` if no limit is known.
-    pub least: Option<(u64, Bound)>,
+    pub smallest: Option<(u64, LimitKind)>,
     /// The files and limits that could not be read, one line for each.
     pub unknown: Vec<String>,
 }
 
 /// Where the budget for buffers comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum BudgetSource {
     /// The config file.
     Config,
-    /// A quarter of the memory that the process may use, or `LEAST` if that is more.
+    /// A quarter of the memory that the process may use, or `MIN_BUDGET` if that is more.
     Derived {
         /// The memory that the process may use, in bytes.
         memory_bytes: u64,
         /// The limit that gives `memory_bytes`.
-        bound: Bound,
+        limit: LimitKind,
     },
-    /// Nothing is known of the memory.
+    /// No limit on the memory is known, so a fixed size is assumed.
     Assumed,
 }
 
@@ -81,28 +81,28 @@ pub struct Budget {
     /// The number of bytes: `limits.buffer_bytes` as the core gets it.
     pub bytes: u64,
     /// Where the number comes from.
-    pub origin: Origin,
+    pub source: BudgetSource,
 }
 
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes, ", self.bytes)?;
-        match &self.origin {
-            Origin::Config => f.write_str("from the config (limits.buffer_bytes)"),
-            Origin::Derived { bound, .. } if self.bytes == LEAST => {
+        match &self.source {
+            BudgetSource::Config => f.write_str("from the config (limits.buffer_bytes)"),
+            BudgetSource::Derived { limit, .. } if self.bytes == MIN_BUDGET => {
                 write!(
                     f,
-                    "the least; a quarter of what the process may have ({bound}) is less"
+                    "the least; a quarter of what the process may have ({limit}) is less"
                 )
             }
-            Origin::Derived {
+            BudgetSource::Derived {
                 memory_bytes,
-                bound,
+                limit,
             } => write!(
                 f,
-                "a quarter of the {memory_bytes} that the process may have ({bound})"
+                "a quarter of the {memory_bytes} that the process may have ({limit})"
             ),
-            Origin::Assumed => {
+            BudgetSource::Assumed => {
                 f.write_str("assumed, for it is unknown how much memory the process may have")
             }
         }
@@ -111,52 +111,56 @@ impl fmt::Display for Budget {
 
 impl Budget {
     /// Returns the budget from `limits.buffer_bytes`. If that is 0, derives the budget from
-    /// `allowed`.
+    /// `memory_limits`.
     #[must_use]
-    pub fn of(limits: &Limits, allowed: &Allowed) -> Budget {
-        let derived = |memory_bytes: u64| (memory_bytes / PART).max(LEAST);
-        match (limits.buffer_bytes, &allowed.least) {
-            (0, Some((memory_bytes, bound))) => Budget {
+    pub fn of(limits: &Limits, memory_limits: &MemoryLimits) -> Budget {
+        let derived = |memory_bytes: u64| (memory_bytes / BUFFER_DIVISOR).max(MIN_BUDGET);
+        match (limits.buffer_bytes, &memory_limits.smallest) {
+            (0, Some((memory_bytes, limit))) => Budget {
                 bytes: derived(*memory_bytes),
-                origin: Origin::Derived {
+                source: BudgetSource::Derived {
                     memory_bytes: *memory_bytes,
-                    bound: bound.clone(),
+                    limit: limit.clone(),
                 },
             },
             (0, None) => Budget {
-                bytes: derived(ASSUMED),
-                origin: Origin::Assumed,
+                bytes: derived(ASSUMED_MEMORY),
+                source: BudgetSource::Assumed,
             },
             (bytes, _) => Budget {
                 bytes,
-                origin: Origin::Config,
+                source: BudgetSource::Config,
             },
         }
     }
 }
 
-impl Allowed {
+impl MemoryLimits {
     /// Reads how much memory the process may use.
     #[must_use]
-    pub fn read() -> Allowed {
-        let mut allowed = Allowed::default();
-        allowed.read_files(Path::new("/"));
-        for (resource, bound) in [
-            (rlimit::Resource::AS, Bound::AddressSpace),
-            (rlimit::Resource::DATA, Bound::Data),
+    pub fn read() -> MemoryLimits {
+        let mut memory_limits = MemoryLimits::default();
+        memory_limits.read_files(Path::new("/"));
+        for (resource, limit) in [
+            (rlimit::Resource::AS, LimitKind::AddressSpace),
+            (rlimit::Resource::DATA, LimitKind::Data),
         ] {
             match resource.get_soft() {
                 Ok(rlimit::INFINITY) => {}
-                Ok(bytes) => allowed.note(bytes, bound),
-                Err(error) => allowed.unknown.push(format!("{bound}: {error}")),
+                Ok(bytes) => memory_limits.add_limit(bytes, limit),
+                Err(error) => memory_limits.unknown.push(format!("{limit}: {error}")),
             }
         }
-        allowed
+        memory_limits
     }
 
-    fn note(&mut self, bytes: u64, bound: Bound) {
-        if self.least.as_ref().is_none_or(|(least, _)| bytes < *least) {
-            self.least = Some((bytes, bound));
+    fn add_limit(&mut self, bytes: u64, limit: LimitKind) {
+        if self
+            .smallest
+            .as_ref()
+            .is_none_or(|(smallest, _)| bytes < *smallest)
+        {
+            self.smallest = Some((bytes, limit));
         }
     }
 
@@ -164,7 +168,7 @@ impl Allowed {
     fn read_files(&mut self, root: &Path) {
         if let Some(text) = self.read_file(&root.join("proc/meminfo")) {
             match physical(&text) {
-                Some(bytes) => self.note(bytes, Bound::Physical),
+                Some(bytes) => self.add_limit(bytes, LimitKind::Physical),
                 None => self.unknown.push("/proc/meminfo has no MemTotal".into()),
             }
         }
@@ -202,7 +206,7 @@ impl Allowed {
         match text.trim() {
             "max" => {}
             text => match text.parse() {
-                Ok(bytes) => self.note(bytes, Bound::Cgroup(shown)),
+                Ok(bytes) => self.add_limit(bytes, LimitKind::Cgroup(shown)),
                 Err(_) => self
                     .unknown
                     .push(format!("{} has no number", shown.display())),
@@ -321,10 +325,10 @@ mod tests {
         root
     }
 
-    fn allowed(files: &[(&str, &str)]) -> Allowed {
-        let mut allowed = Allowed::default();
-        allowed.read_files(root(files).path());
-        allowed
+    fn memory_limits(files: &[(&str, &str)]) -> MemoryLimits {
+        let mut memory_limits = MemoryLimits::default();
+        memory_limits.read_files(root(files).path());
+        memory_limits
     }
 
     const MEMINFO: (&str, &str) = (
@@ -336,33 +340,33 @@ mod tests {
         "23 1 8:1 / / rw - ext4 /dev/root rw\n31 23 0:28 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n",
     );
 
-    fn cgroup(bytes: u64, file: &str) -> Option<(u64, Bound)> {
-        Some((bytes, Bound::Cgroup(file.into())))
+    fn cgroup(bytes: u64, file: &str) -> Option<(u64, LimitKind)> {
+        Some((bytes, LimitKind::Cgroup(file.into())))
     }
 
     #[test]
     fn the_least_limit_of_the_cgroup_and_of_all_above_it_counts() {
         let of = ("proc/self/cgroup", "0::/a/b\n");
         let own = ("sys/fs/cgroup/a/b/memory.max", "max\n");
-        let found = allowed(&[MEMINFO, V2, of, own]);
-        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+        let found = memory_limits(&[MEMINFO, V2, of, own]);
+        assert_eq!(found.smallest, Some((8 << 30, LimitKind::Physical)));
         let above = ("sys/fs/cgroup/a/memory.max", "3000000\n");
-        let found = allowed(&[MEMINFO, V2, of, own, above]);
+        let found = memory_limits(&[MEMINFO, V2, of, own, above]);
         assert_eq!(
-            found.least,
+            found.smallest,
             cgroup(3_000_000, "/sys/fs/cgroup/a/memory.max")
         );
         let high = ("sys/fs/cgroup/a/b/memory.high", "2000000\n");
-        let found = allowed(&[MEMINFO, V2, of, own, above, high]);
+        let found = memory_limits(&[MEMINFO, V2, of, own, above, high]);
         assert_eq!(
-            found.least,
+            found.smallest,
             cgroup(2_000_000, "/sys/fs/cgroup/a/b/memory.high")
         );
         assert!(found.unknown.is_empty());
         // A limit that is greater than the machine's memory does not count.
         let above = ("sys/fs/cgroup/a/memory.max", "9223372036854771712\n");
-        let found = allowed(&[MEMINFO, V2, of, above]);
-        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+        let found = memory_limits(&[MEMINFO, V2, of, above]);
+        assert_eq!(found.smallest, Some((8 << 30, LimitKind::Physical)));
     }
 
     #[test]
@@ -371,7 +375,7 @@ mod tests {
         let of = ("proc/self/cgroup", "0::/\n");
         let limit = ("sys/fs/cgroup/memory.max", "536870912\n");
         let own = cgroup(512 << 20, "/sys/fs/cgroup/memory.max");
-        assert_eq!(allowed(&[MEMINFO, V2, of, limit]).least, own);
+        assert_eq!(memory_limits(&[MEMINFO, V2, of, limit]).smallest, own);
         // Without a cgroup namespace, perhaps only the container's directory is mounted. The path
         // in `/proc/self/cgroup` is that of the machine.
         let of = ("proc/self/cgroup", "0::/system.slice/docker-1.scope\n");
@@ -379,8 +383,8 @@ mod tests {
             "proc/self/mountinfo",
             "31 23 0:28 /system.slice/docker-1.scope /sys/fs/cgroup ro - cgroup2 cgroup rw\n",
         );
-        assert_eq!(allowed(&[MEMINFO, part, of, limit]).least, own);
-        assert_eq!(allowed(&[MEMINFO, V2, of, limit]).least, own);
+        assert_eq!(memory_limits(&[MEMINFO, part, of, limit]).smallest, own);
+        assert_eq!(memory_limits(&[MEMINFO, V2, of, limit]).smallest, own);
     }
 
     #[test]
@@ -393,37 +397,40 @@ mod tests {
              41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
         );
         let limit = ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1048576\n");
-        let found = allowed(&[MEMINFO, mounts, of, limit]);
+        let found = memory_limits(&[MEMINFO, mounts, of, limit]);
         let file = "/sys/fs/cgroup/memory/a/memory.limit_in_bytes";
-        assert_eq!(found.least, cgroup(1 << 20, file));
+        assert_eq!(found.smallest, cgroup(1 << 20, file));
     }
 
     #[test]
     fn what_cannot_be_understood_is_told_and_the_rest_counts() {
         let of = ("proc/self/cgroup", "0::/a\n");
         let bad = ("sys/fs/cgroup/a/memory.max", "plenty\n");
-        let found = allowed(&[MEMINFO, V2, of, bad]);
-        assert_eq!(found.least, Some((8 << 30, Bound::Physical)));
+        let found = memory_limits(&[MEMINFO, V2, of, bad]);
+        assert_eq!(found.smallest, Some((8 << 30, LimitKind::Physical)));
         assert_eq!(found.unknown, ["/sys/fs/cgroup/a/memory.max has no number"]);
-        assert_eq!(allowed(&[]), Allowed::default(), "no Linux");
+        assert_eq!(memory_limits(&[]), MemoryLimits::default(), "no Linux");
     }
 
     #[test]
     fn a_budget_is_a_quarter_unless_the_config_has_one() {
         let mut limits = Limits::default();
-        let of = |limits: &Limits, least| {
+        let of = |limits: &Limits, smallest| {
             let unknown = Vec::new();
-            Budget::of(limits, &Allowed { least, unknown })
+            Budget::of(limits, &MemoryLimits { smallest, unknown })
         };
-        let budget = of(&limits, Some((1 << 30, Bound::AddressSpace)));
+        let budget = of(&limits, Some((1 << 30, LimitKind::AddressSpace)));
         assert_eq!(
             budget.to_string(),
             "268435456 bytes, a quarter of the 1073741824 that the process may have (RLIMIT_AS, ulimit -v)"
         );
-        assert_eq!(of(&limits, Some((1 << 20, Bound::Data))).bytes, LEAST);
+        assert_eq!(
+            of(&limits, Some((1 << 20, LimitKind::Data))).bytes,
+            MIN_BUDGET
+        );
         assert_eq!(of(&limits, None).bytes, 256 << 20);
         limits.buffer_bytes = 5_000_000;
-        let budget = of(&limits, Some((1 << 30, Bound::Physical)));
+        let budget = of(&limits, Some((1 << 30, LimitKind::Physical)));
         assert_eq!(
             budget.to_string(),
             "5000000 bytes, from the config (limits.buffer_bytes)"

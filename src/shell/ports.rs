@@ -1,5 +1,5 @@
-//! The ports of a server. All ports are bound before the first one listens, so an address in use
-//! is found early. `--check` binds them and does not listen.
+//! The ports of a server. All ports are bound before the first one listens, so an address in use is
+//! found early. `--check` binds the ports, and does not listen on them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 
 use crate::core::base::limits::LimitValue;
 use crate::core::base::settings::{HostPort, Settings};
-use crate::shell::listen::{self, Bound};
+use crate::shell::listen::{self, BoundSockets};
 use crate::shell::start::StartError;
 
 /// The addresses on which a server listens.
@@ -40,7 +40,7 @@ pub(super) struct Listener {
 pub(super) struct Port {
     token: Token,
     address: HostPort,
-    pub(super) bound: Bound,
+    pub(super) bound: BoundSockets,
 }
 
 impl Port {

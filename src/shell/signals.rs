@@ -38,11 +38,11 @@ const UNBLOCKED: [Signal; 6] = [
 
 /// Flags that the signal handlers set. Clones share the same flags.
 #[derive(Clone, Default)]
-pub struct Requests {
+pub struct SignalFlags {
     stop: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     reopen_log: Arc<AtomicBool>,
-    drain: Arc<AtomicBool>,
+    sigusr2: Arc<AtomicBool>,
     /// Set by SIGHUP and SIGUSR1. The log's writer thread reads and clears it.
     log: Arc<AtomicBool>,
 }
@@ -50,12 +50,12 @@ pub struct Requests {
 /// The reading end of the socket to which the signal handlers write.
 pub struct Signals {
     stream: UnixStream,
-    requests: Requests,
+    flags: SignalFlags,
 }
 
 /// The requests that signals made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct SignalRequests {
     /// Stop the server: SIGTERM or SIGINT.
     pub stop: bool,
     /// Read files again: SIGHUP.
@@ -63,23 +63,23 @@ pub struct Asked {
     /// Open the log file again, and do nothing else: SIGUSR1.
     pub reopen_log: bool,
     /// SIGUSR2 was received. It has no effect in this version: the loop only logs it.
-    pub drain: bool,
+    pub sigusr2: bool,
 }
 
-/// Unblocks the signals that end a process, in case the parent blocked them. The tools beside the
-/// server call this at their start.
-pub fn unblock_ends() {
-    let ends = [
+/// Unblocks the signals that end a process, in case the parent blocked them. `herd-journal` calls
+/// this at its start.
+pub fn unblock_termination_signals() {
+    let signals = [
         Signal::SIGTERM,
         Signal::SIGINT,
         Signal::SIGHUP,
         Signal::SIGQUIT,
     ];
     // Cannot fail: the set contains only valid signals.
-    let _ = ends.into_iter().collect::<SigSet>().thread_unblock();
+    let _ = signals.into_iter().collect::<SigSet>().thread_unblock();
 }
 
-impl Requests {
+impl SignalFlags {
     /// Catches SIGHUP, SIGUSR1, SIGUSR2 and SIGXFSZ, so that they no longer end the process, and
     /// unblocks the signals in `UNBLOCKED`. Threads inherit the signal mask, so call this before
     /// any thread is started.
@@ -90,18 +90,18 @@ impl Requests {
     ///
     /// # Errors
     /// The signals cannot be caught.
-    pub fn note() -> io::Result<Requests> {
-        let requests = Requests::default();
+    pub fn register() -> io::Result<SignalFlags> {
+        let flags = SignalFlags::default();
         // The log's flag is registered first, so it is set before the loop's flag. When the loop
         // then flushes the log, the writer thread must find the log's flag set.
-        flag::register(SIGHUP, requests.log.clone())?;
-        flag::register(SIGUSR1, requests.log.clone())?;
-        flag::register(SIGHUP, requests.reload.clone())?;
-        flag::register(SIGUSR1, requests.reopen_log.clone())?;
-        flag::register(SIGUSR2, requests.drain.clone())?;
+        flag::register(SIGHUP, flags.log.clone())?;
+        flag::register(SIGUSR1, flags.log.clone())?;
+        flag::register(SIGHUP, flags.reload.clone())?;
+        flag::register(SIGUSR1, flags.reopen_log.clone())?;
+        flag::register(SIGUSR2, flags.sigusr2.clone())?;
         flag::register(SIGXFSZ, Arc::default())?;
         UNBLOCKED.into_iter().collect::<SigSet>().thread_unblock()?;
-        Ok(requests)
+        Ok(flags)
     }
 
     /// Returns the flag that asks for the log file to be opened again. The log's writer thread
@@ -118,11 +118,11 @@ impl Signals {
     ///
     /// # Errors
     /// The socket pair cannot be made, or the signals cannot be caught.
-    pub fn catch(requests: Requests) -> io::Result<Signals> {
+    pub fn catch(flags: SignalFlags) -> io::Result<Signals> {
         let (receiver, mut sender) = StdUnixStream::pair()?;
         receiver.set_nonblocking(true)?;
-        flag::register(SIGTERM, requests.stop.clone())?;
-        flag::register(SIGINT, requests.stop.clone())?;
+        flag::register(SIGTERM, flags.stop.clone())?;
+        flag::register(SIGINT, flags.stop.clone())?;
         for signal in [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2] {
             // Handlers run in the order of registration, so the flag is set before the byte
             // arrives.
@@ -132,7 +132,7 @@ impl Signals {
         sender.write_all(&[0])?;
         Ok(Signals {
             stream: UnixStream::from_std(receiver),
-            requests,
+            flags,
         })
     }
 
@@ -141,29 +141,29 @@ impl Signals {
         &mut self.stream
     }
 
-    /// Whether a stop was requested. This clears no request: only [`Signals::asked`] clears
+    /// Whether a stop was requested. This clears no request: only [`Signals::take_requests`] clears
     /// requests.
     #[must_use]
-    pub fn is_stop_asked(&self) -> bool {
-        self.requests.stop.load(Ordering::SeqCst)
+    pub fn is_stop_requested(&self) -> bool {
+        self.flags.stop.load(Ordering::SeqCst)
     }
 
-    /// Whether a signal came since the last call of [`Signals::asked`].
+    /// Whether a signal came since the last call of [`Signals::take_requests`].
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        let Requests {
+        let SignalFlags {
             stop,
             reload,
             reopen_log,
-            drain,
+            sigusr2,
             log: _,
-        } = &self.requests;
-        let mut flags = [stop, reload, reopen_log, drain].into_iter();
+        } = &self.flags;
+        let mut flags = [stop, reload, reopen_log, sigusr2].into_iter();
         flags.any(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// Returns the requests since the last call, and clears them.
-    pub fn asked(&mut self) -> Asked {
+    pub fn take_requests(&mut self) -> SignalRequests {
         let mut bytes = [0; 64];
         loop {
             match self.stream.read(&mut bytes) {
@@ -173,11 +173,11 @@ impl Signals {
                 Err(_) => break, // would block: all read
             }
         }
-        Asked {
-            stop: self.requests.stop.swap(false, Ordering::SeqCst),
-            reload: self.requests.reload.swap(false, Ordering::SeqCst),
-            reopen_log: self.requests.reopen_log.swap(false, Ordering::SeqCst),
-            drain: self.requests.drain.swap(false, Ordering::SeqCst),
+        SignalRequests {
+            stop: self.flags.stop.swap(false, Ordering::SeqCst),
+            reload: self.flags.reload.swap(false, Ordering::SeqCst),
+            reopen_log: self.flags.reopen_log.swap(false, Ordering::SeqCst),
+            sigusr2: self.flags.sigusr2.swap(false, Ordering::SeqCst),
         }
     }
 }

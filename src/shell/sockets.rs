@@ -81,9 +81,9 @@ impl Sockets {
     /// Remembers the readiness that the poll reports for a connection. An event for a closed
     /// connection is ignored, even if a new connection has the same index: the ids differ in their
     /// generation.
-    pub(super) fn note(&mut self, id: ConnId, event: &Event) {
+    pub(super) fn record_readiness(&mut self, id: ConnId, event: &Event) {
         if let Some(transport) = self.transport(id) {
-            transport.note(event);
+            transport.record_readiness(event);
             self.queue(id);
         }
     }
@@ -153,10 +153,10 @@ impl Io for Sockets {
     }
 
     fn close(&mut self, id: ConnId, _why: Option<&SocketError>) {
-        if let Some(place) = self.transports.get_mut(id.index())
-            && place.as_ref().is_some_and(|it| it.id() == id)
+        if let Some(slot) = self.transports.get_mut(id.index())
+            && slot.as_ref().is_some_and(|it| it.id() == id)
         {
-            *place = None;
+            *slot = None;
         }
     }
 

@@ -17,7 +17,7 @@ use crate::shell::disk::{Disk, OpenError};
 use crate::shell::look_up;
 use crate::shell::ports::{Port, Ports};
 
-/// The time without any answer after which `--check` stops waiting for the resolver.
+/// `--check` stops waiting for look-ups if no look-up ends within this time.
 const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 
 /// The directory of a server's journal, and how durable the journal is.

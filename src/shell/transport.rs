@@ -1,4 +1,4 @@
-//! A socket and its remembered readiness, as in asyncio's `_SelectorSocketTransport`.
+//! A socket and its recorded readiness, as in asyncio's `_SelectorSocketTransport`.
 //!
 //! Each socket is registered once, for reading and writing, edge-triggered. With that, epoll
 //! reports only *changes*. So a transport remembers that it is readable or writable until a read or
@@ -66,13 +66,15 @@ pub struct Transport {
     id: ConnId,
     stream: TcpStream,
     state: State,
-    /// Whether a read may succeed: epoll has reported it, and no read has shown the opposite.
+    /// Whether a read may succeed: epoll has reported that the socket is readable, and no later
+    /// read has shown the opposite.
     readable: bool,
-    /// The same for a write.
+    /// Whether a write may succeed: epoll has reported that the socket is writable, and no later
+    /// write has shown the opposite.
     writable: bool,
     /// Whether a short read does not prove that the socket is drained: the peer closed its
     /// direction, or an error or urgent data was reported.
-    short_reads: bool,
+    short_read_is_inconclusive: bool,
     /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,
     /// Whether the connection is on the list of the next turn. Only [`Transport::queue`] and
@@ -85,8 +87,8 @@ impl Transport {
     /// was accepted.
     #[must_use]
     pub fn new(id: ConnId, stream: TcpStream, connecting: bool) -> Transport {
-        // Each write is a whole batch of output. Nagle's algorithm would only delay it. If this
-        // call fails, the connection is merely slower.
+        // Each write is a whole batch of output. Nagle's algorithm would only delay the output. If
+        // this call fails, the connection is only slower.
         let _ = stream.set_nodelay(true);
         Transport {
             id,
@@ -100,7 +102,7 @@ impl Transport {
             readable: false,
             // The send buffer of a new socket is empty.
             writable: !connecting,
-            short_reads: false,
+            short_read_is_inconclusive: false,
             hung_up: false,
             queued: false,
         }
@@ -123,11 +125,12 @@ impl Transport {
     }
 
     /// Remembers the readiness that an event reports.
-    pub fn note(&mut self, event: &Event) {
+    pub fn record_readiness(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         // A read stops before urgent data, even if more bytes follow (tcp(7)).
-        self.short_reads |= event.is_read_closed() || event.is_error() || event.is_priority();
+        self.short_read_is_inconclusive |=
+            event.is_read_closed() || event.is_error() || event.is_priority();
         self.hung_up |= event.is_write_closed() || event.is_error();
     }
 
@@ -200,7 +203,7 @@ impl Transport {
                     // A short read means that the stream is drained (epoll(7)). The exception is a
                     // socket for which an end, an error or urgent data was reported (test:
                     // `bytes_after_tcp_urgent_data_are_read`).
-                    if count < into.len() && !self.short_reads {
+                    if count < into.len() && !self.short_read_is_inconclusive {
                         self.readable = false;
                     }
                     return Ok(Received::Bytes(count));

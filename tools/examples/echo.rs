@@ -114,7 +114,7 @@ impl Server {
             // if the slot is used again.
             let id = Id::from_u64(event.token().0 as u64);
             if let Some(echo) = self.connections.get_mut(id) {
-                echo.transport.note(event);
+                echo.transport.record_readiness(event);
                 if echo.transport.queue() {
                     self.ready.push(id);
                 }

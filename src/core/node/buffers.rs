@@ -16,9 +16,9 @@ use crate::core::session::tls::TlsSession;
 /// The part of the budget that idle clients over TLS leave to buffers: a quarter.
 const NON_IDLE_DIVISOR: u64 = 4;
 
-/// Returns the number of clients over TLS that `limits.buffer_bytes` has room for while they are
-/// idle. One more is refused: otherwise it would be an idle client that is evicted, although it is
-/// not at fault. `None` if any number has room.
+/// Returns the number of idle clients over TLS for which `limits.buffer_bytes` is enough. Further
+/// clients are refused: otherwise an idle client would have to be evicted for them. `None` if there
+/// is no maximum.
 #[must_use]
 pub fn clients_over_tls(limits: &Limits) -> Option<u64> {
     let idle_bytes = limits.buffer_bytes - limits.buffer_bytes / NON_IDLE_DIVISOR;
@@ -106,7 +106,7 @@ impl Node {
         }
         let buffers = &mut self.tally.buffers;
         if let Some(due) = buffers.end_eviction(&self.settings.limits, now.time) {
-            self.deadlines.call_at(due, Timer::Evictions);
+            self.deadlines.call_at(due, Timer::LogEvictions);
         }
     }
 
@@ -141,7 +141,7 @@ impl Node {
             Session::Exchange(exchange) => {
                 let effect = exchange.evict(eviction, &self.settings.limits);
                 if let Some(effect) = effect {
-                    self.exchange_wants(id, effect, now);
+                    self.apply_exchange_effect(id, effect, now);
                 }
             }
         }

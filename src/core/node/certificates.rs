@@ -26,7 +26,7 @@ pub(super) struct Certificates {
     /// Links, each with the time at which the certificate of the other side expires.
     links: Vec<(ConnId, UnixTime)>,
     /// The time of the next check of this server's own certificates.
-    own_at: Time,
+    next_own_check: Time,
     /// The earliest certificate check that is in the heap of deadlines.
     armed: Option<Time>,
 }
@@ -39,7 +39,7 @@ impl Node {
     /// Schedules the first check of this server's own certificates in one day. At a start and at a
     /// reload, other code warns of certificates that expire soon.
     pub(super) fn watch_own_certificates(&mut self, now: Now) {
-        self.certificates.own_at = now.time + DAY;
+        self.certificates.next_own_check = now.time + DAY;
         self.watch_certificates(now);
     }
 
@@ -61,13 +61,13 @@ impl Node {
     fn watch_certificates(&mut self, now: Now) {
         let own = match self.settings.tls.own.is_empty() {
             true => None,
-            false => Some(self.certificates.own_at),
+            false => Some(self.certificates.next_own_check),
         };
-        let left = |(_, ends): &(ConnId, UnixTime)| {
+        let remaining = |(_, ends): &(ConnId, UnixTime)| {
             let seconds = ends.as_secs().saturating_sub(wall(now).as_secs());
             now.time + Duration::from_secs(seconds + 1)
         };
-        let links = self.certificates.links.iter().map(left);
+        let links = self.certificates.links.iter().map(remaining);
         if let Some(next) = links.chain(own).min()
             && self.certificates.armed.is_none_or(|armed| next < armed)
         {
@@ -82,11 +82,11 @@ impl Node {
             .armed
             .is_some_and(|armed| armed > now.time)
         {
-            return; // an old entry of the heap: the check was already done
+            return; // this entry of the heap is old: its check was already done
         }
         self.certificates.armed = None;
-        if self.certificates.own_at <= now.time {
-            self.certificates.own_at = now.time + DAY;
+        if self.certificates.next_own_check <= now.time {
+            self.certificates.next_own_check = now.time + DAY;
             self.warn_of_own_certificates(now);
         }
         let (sessions, herd) = (&self.sessions, &self.herd);
@@ -94,15 +94,15 @@ impl Node {
             let Some(Session::Link(link)) = sessions.get(id).map(|slot| &slot.session) else {
                 return false;
             };
-            let has_ended = ends.as_secs() < wall(now).as_secs();
-            if has_ended && let Some(neighbour) = link.neighbour() {
+            let has_expired = ends.as_secs() < wall(now).as_secs();
+            if has_expired && let Some(neighbour) = link.neighbour() {
                 warn!(
                     "neighbour {}: its certificate ended on {}; the link stays up, and is not made again with that certificate",
                     herd.get(neighbour).name(),
                     Minute(ends)
                 );
             }
-            !has_ended
+            !has_expired
         });
         self.watch_certificates(now);
     }
@@ -196,15 +196,15 @@ mod tests {
             ..TlsSettings::default()
         };
         let mut node = node("Bernard", tls);
-        let mut told = Vec::new();
+        let mut logged_days = Vec::new();
         for hour in 0..24 * 22 {
             node.handle_deadlines(at(hour * 3_600));
             let warnings = LOGGED.take();
-            let of_it = warnings.iter().filter(|line| line.contains("own.pem"));
-            told.extend(of_it.map(|line| (hour / 24, line.contains(" ended on "))));
+            let about_own = warnings.iter().filter(|line| line.contains("own.pem"));
+            logged_days.extend(about_own.map(|line| (hour / 24, line.contains(" ended on "))));
         }
         let expected: Vec<_> = (6..22).map(|day| (day, day > 20)).collect();
-        assert_eq!(told, expected);
+        assert_eq!(logged_days, expected);
     }
 
     fn mutual(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, ends: u64) -> TlsSettings {

@@ -16,21 +16,21 @@ use crate::core::session::origins::origin;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::{REJECTED_ALERT, Tls, TlsSession};
 
-/// How a new client is treated: admitted or rejected, with or without TLS.
-pub(super) struct Entry {
+/// A client whose session is about to be created: admitted or rejected, with or without TLS.
+pub(super) struct NewClient {
     /// The bytes that a rejected client gets before the connection is closed. `None` if the client
     /// is admitted.
-    refused: Option<Vec<u8>>,
+    rejection: Option<Vec<u8>>,
     /// The TLS session, if clients use TLS.
     pub(super) tls: Option<TlsSession>,
 }
 
-impl Entry {
+impl NewClient {
     /// Returns the session for the client.
     pub(super) fn client(&self, serial: u32, from: ClientSource) -> Client {
-        match &self.refused {
+        match &self.rejection {
             None => Client::new(serial, from),
-            Some(last_words) => Client::rejected(serial, from.client, last_words),
+            Some(rejection) => Client::rejected(serial, from.client, rejection),
         }
     }
 }
@@ -50,34 +50,34 @@ impl Node {
             client: address,
             proxy: None,
         };
-        let mut entry = self.enter(from)?;
-        let tls = entry.tls.take();
+        let mut new_client = self.enter(from)?;
+        let tls = new_client.tls.take();
         Some(self.admit(tls, |id: ConnId| {
-            Session::Client(entry.client(id.serial(), from))
+            Session::Client(new_client.client(id.serial(), from))
         }))
     }
 
     /// Decides whether a client from this source is admitted. Returns `None` if the connection is
     /// closed without an answer.
-    pub(super) fn enter(&mut self, from: ClientSource) -> Option<Entry> {
+    pub(super) fn enter(&mut self, from: ClientSource) -> Option<NewClient> {
         let ip = from.client.ip();
         match self.admission.enter(ip, &self.settings.limits) {
             Admission::Admit => {}
             Admission::Reject(reason) => {
-                self.tell_refusal(from, &reason);
+                self.log_refusal(from, &reason);
                 // With TLS, a rejected client gets an unencrypted alert, because a handshake would
                 // cost too much.
-                let last_words = match self.settings.tls.clients {
+                let rejection = match self.settings.tls.clients {
                     Some(_) => REJECTED_ALERT.to_vec(),
                     None => format!("? {reason}\n").into_bytes(),
                 };
-                return Some(Entry {
-                    refused: Some(last_words),
+                return Some(NewClient {
+                    rejection: Some(rejection),
                     tls: None,
                 });
             }
             Admission::Drop(reason) => {
-                self.tell_refusal(from, &reason);
+                self.log_refusal(from, &reason);
                 return None;
             }
         }
@@ -94,10 +94,13 @@ impl Node {
                 }
             },
         };
-        Some(Entry { refused: None, tls })
+        Some(NewClient {
+            rejection: None,
+            tls,
+        })
     }
 
-    fn tell_refusal(&mut self, from: ClientSource, reason: &str) {
+    fn log_refusal(&mut self, from: ClientSource, reason: &str) {
         self.tally.counters.refused_by_address = self.admission.refused_by_address();
         let refused = self.admission.refused();
         if refused.is_power_of_two() {
@@ -108,7 +111,7 @@ impl Node {
     }
 
     /// Gives a client the answer to its question, and runs the client's next commands.
-    pub(super) fn client_answered(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
+    pub(super) fn deliver_answer(&mut self, id: ConnId, outcome: &mut Outcome, now: Now) {
         self.on_client(id, now, |client, context| {
             client.resume(outcome, context);
             client.resume_input(context)
@@ -118,7 +121,7 @@ impl Node {
 
     /// Asks Places the question of a client. If no call can begin, the client gets an error at
     /// once, and the client's next commands run.
-    pub(super) fn ask_for(&mut self, id: ConnId, asked: PendingWhatsat, now: Now) {
+    pub(super) fn ask_places(&mut self, id: ConnId, asked: PendingWhatsat, now: Now) {
         let mut next = Some(asked);
         while let Some(asked) = next.take() {
             let slot = self.sessions.get(id);

@@ -42,7 +42,7 @@ impl Node {
     #[inline(never)]
     pub(super) fn apply(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
-            Effect::Client(client::Effect::AskPlaces(asked)) => self.ask_for(id, asked, now),
+            Effect::Client(client::Effect::AskPlaces(asked)) => self.ask_places(id, asked, now),
             Effect::Client(client::Effect::Lost {
                 address,
                 was_rejected,
@@ -68,7 +68,7 @@ impl Node {
                 neighbour,
                 plaintext_retry,
             }) => self.dial_again(neighbour, plaintext_retry, now),
-            Effect::Exchange(effect) => self.exchange_wants(id, effect, now),
+            Effect::Exchange(effect) => self.apply_exchange_effect(id, effect, now),
         }
     }
 

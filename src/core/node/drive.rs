@@ -57,7 +57,7 @@ pub trait Io {
     /// connection.
     fn close(&mut self, id: ConnId, why: Option<&SocketError>);
 
-    /// The connection is flushed for this turn, and stays open. `wants` says for which events the
+    /// The connection is flushed for this turn, and stays open. `wants` is the events for which the
     /// connection waits. If the socket is already ready for one of them, the connection is served
     /// again in the next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
@@ -143,14 +143,14 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
         if !output.is_empty() {
             match io.write(id, output) {
                 Ok(count) => node.handle_output_sent(id, count, now),
-                Err(why) => return lose(node, io, id, Some(&why), now),
+                Err(why) => return close_connection(node, io, id, Some(&why), now),
             }
         }
     }
     match node.poll_disposition(id, now) {
         Disposition::Open => {}
         Disposition::Finish => io.finish(id),
-        Disposition::Close => return lose(node, io, id, None, now),
+        Disposition::Close => return close_connection(node, io, id, None, now),
     }
     let wants = Wants {
         read: node.wants_read(id),
@@ -162,8 +162,14 @@ fn flush(node: &mut Node, io: &mut impl Io, id: ConnId, now: Now) {
     }
 }
 
-/// Closes the socket of a connection, then tells the node, which removes the session.
-fn lose(node: &mut Node, io: &mut impl Io, id: ConnId, why: Option<&SocketError>, now: Now) {
+/// Closes the socket of a connection, then reports the loss to the node, which removes the session.
+fn close_connection(
+    node: &mut Node,
+    io: &mut impl Io,
+    id: ConnId,
+    why: Option<&SocketError>,
+    now: Now,
+) {
     io.close(id, why);
     node.handle_connection_lost(id, why, now);
 }

@@ -18,9 +18,9 @@ use crate::core::base::clock::Now;
 use crate::core::wire::posix_time::PosixTime;
 
 /// The time between two steps of a sweep.
-const STEP_EVERY: Duration = Duration::from_millis(100);
+const STEP_INTERVAL: Duration = Duration::from_millis(100);
 /// The number of slots of the table that one step checks. A step takes less than a millisecond.
-const STEP_PLACES: usize = 4_000;
+const SLOTS_PER_STEP: usize = 4_000;
 
 impl Node {
     /// Sets the table's horizon to `limits.record_ttl_ms` ago, and the timer for the next step.
@@ -30,14 +30,15 @@ impl Node {
         if ttl_ms > 0 {
             let horizon = now.wall.saturating_sub(ttl_ms.saturating_mul(1_000_000));
             self.records.expire_before(PosixTime::from_nanos(horizon));
-            self.deadlines.call_at(now.time + STEP_EVERY, Timer::Sweep);
+            self.deadlines
+                .call_at(now.time + STEP_INTERVAL, Timer::Sweep);
         }
     }
 
     /// A step of the sweep is due.
     pub(super) fn sweep_due(&mut self, now: Now) {
         self.begin_expiry(now);
-        self.expired += self.records.sweep(STEP_PLACES) as u64;
+        self.expired += self.records.sweep(SLOTS_PER_STEP) as u64;
     }
 
     /// Returns the number of records that this server has removed since its start because they had

@@ -48,7 +48,7 @@ impl Node {
                 "connection {name} waits for room and is not listed, or the reverse"
             );
             ensure!(
-                slot.held == held.contains(&id),
+                slot.is_held == held.contains(&id),
                 "connection {name} is held and not listed, or the reverse"
             );
             ensure!(
@@ -159,8 +159,8 @@ impl Node {
             |(_, slot)| matches!(&slot.session, Session::Link(link) if link.reader().is_some()),
         );
         let (links, all) = (readers.count(), self.records.readers());
-        // The journal has up to two readers: one for changes that it lacks, and one that copies the
-        // table.
+        // The journal has up to two readers: one for changes that are not in the journal, and one
+        // that copies the table.
         ensure!(
             (links..=links + 2).contains(&all),
             "{all} places in the feed for {links} links"

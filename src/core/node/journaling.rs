@@ -29,7 +29,7 @@ const POSITIONS_INTERVAL: Duration = Duration::from_secs(1);
 /// The journal, and the connections that wait for the journal.
 pub(super) struct Journal {
     durability: Durability,
-    /// Connections whose next line waits until there is room in the journal.
+    /// Connections whose next line waits until the journal has reserved disk space.
     awaiting_space: Vec<ConnId>,
     /// Clients and operators whose answers wait until the records that the answers promise are
     /// written.
@@ -53,8 +53,9 @@ impl Journal {
         (&self.awaiting_space, &self.held)
     }
 
-    /// Adds a connection that waits for room to `awaiting_space`. Adds a connection whose answers
-    /// wait for a write to `held`. For a link, also calls [`Journal::schedule_journal_positions`].
+    /// Adds a connection that waits for disk space to `awaiting_space`. Adds a connection whose
+    /// answers wait for a write to `held`. For a link, also calls
+    /// [`Journal::schedule_journal_positions`].
     #[inline]
     pub(super) fn update_waiting(&mut self, id: ConnId, slot: &mut Slot, herd: &Herd, now: Now) {
         let held = slot.session.required_seq() > self.durability.sendable_through();
@@ -62,7 +63,7 @@ impl Journal {
         {
             self.awaiting_space.push(id);
         }
-        if held && !std::mem::replace(&mut slot.held, true) {
+        if held && !std::mem::replace(&mut slot.is_held, true) {
             self.held.push(id);
         }
         if let Session::Link(link) = &slot.session
@@ -72,8 +73,8 @@ impl Journal {
         }
     }
 
-    /// Schedules [`Node::journal_positions`] within a second, if the journal lacks a position of
-    /// the neighbour. A neighbour has two positions: how far its feed was received, and the
+    /// Schedules [`Node::journal_positions`] within a second, if a position of the neighbour is not
+    /// in the journal yet. A neighbour has two positions: how far its feed was received, and the
     /// greatest position that a `SYNC` has sent to it.
     pub(super) fn schedule_journal_positions(&mut self, neighbour: &Neighbour, now: Now) {
         let is_unjournaled =
@@ -190,18 +191,18 @@ impl Node {
     #[inline]
     pub fn poll_disk_work(&mut self, now: Now) -> Option<DiskWork> {
         self.journal.as_ref()?;
-        self.poll_work_of_journal(now)
+        self.poll_journal_work(now)
     }
 
-    fn poll_work_of_journal(&mut self, now: Now) -> Option<DiskWork> {
-        let work = self.work_of_journal(now);
+    fn poll_journal_work(&mut self, now: Now) -> Option<DiskWork> {
+        let work = self.next_journal_work(now);
         if work.is_none() && self.handle(now, |node| node.resume_awaiting_space(now)) {
-            return self.work_of_journal(now);
+            return self.next_journal_work(now);
         }
         work
     }
 
-    fn work_of_journal(&mut self, now: Now) -> Option<DiskWork> {
+    fn next_journal_work(&mut self, now: Now) -> Option<DiskWork> {
         let journal = self.journal.as_mut()?;
         let herd = &self.herd;
         let heard = |out: &mut Vec<u8>| {
@@ -251,9 +252,9 @@ impl Node {
         }
     }
 
-    /// Resumes the connections in `awaiting_space`, unless the journal is still reserving room. If
-    /// the disk is full, the commands of these connections are refused. Returns whether the list
-    /// had any connection.
+    /// Resumes the connections in `awaiting_space`, unless the journal is still reserving disk
+    /// space. If the disk is full, the commands of these connections are refused. Returns whether
+    /// the list had any connection.
     fn resume_awaiting_space(&mut self, now: Now) -> bool {
         let Some(journal) = &mut self.journal else {
             return false;
@@ -300,8 +301,8 @@ impl Node {
         };
         for id in std::mem::take(&mut journal.held) {
             if let Some(slot) = self.sessions.get_mut(id) {
-                slot.held = false;
-                self.mark_dirty(id); // the flush puts it back on the list if it still waits
+                slot.is_held = false;
+                self.mark_dirty(id); // the flush puts the connection back on the list if it still waits
             }
         }
     }
@@ -321,11 +322,11 @@ impl Node {
         );
         for id in held {
             if let Some(slot) = self.sessions.get_mut(id) {
-                slot.held = false;
+                slot.is_held = false;
                 match &mut slot.session {
                     Session::Client(client) => client.close_unstored(),
                     Session::Link(link) => link.end_unstored(waited_ms, now.time),
-                    Session::Proxied(_) | Session::Exchange(_) => {} // these promise nothing
+                    Session::Proxied(_) | Session::Exchange(_) => {} // the output of these promises no record
                 }
                 self.mark_dirty(id);
             }
@@ -351,8 +352,8 @@ impl Node {
         }
     }
 
-    /// Writes the neighbours' positions that the journal lacks. This happens a second after a
-    /// position has changed, and before the server ends.
+    /// Writes the neighbours' positions that are not in the journal yet. This happens a second
+    /// after a position has changed, and before the server ends.
     pub fn journal_positions(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;

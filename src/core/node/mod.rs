@@ -73,33 +73,33 @@
 //! ```
 
 #[cfg(test)]
-mod addresses;
+mod addresses_tests;
 mod buffers;
 mod certificates;
 mod clients;
 mod connection;
 mod drive;
 #[cfg(test)]
-mod exchange_tls;
+mod exchange_tls_tests;
 mod expiry;
 #[cfg(test)]
-mod flooded;
+mod flooded_tests;
 mod invariants;
 mod journaling;
 mod neighbours;
 #[cfg(test)]
-mod operators;
+mod operators_tests;
 mod poll;
 mod proxied;
 mod questions;
 #[cfg(test)]
-mod quota;
+mod quota_tests;
 mod session;
 mod states;
 mod turn_order;
 mod unproven;
 #[cfg(test)]
-mod wall_clock;
+mod wall_clock_tests;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -142,20 +142,20 @@ struct Slot {
     session: Session,
     /// TLS between the socket and the session.
     tls: Option<Box<TlsSession>>,
-    /// The connection is on the list of [`Node::poll_dirty`].
+    /// Whether the connection is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
     /// The connection's earliest deadline in the heap.
     armed: Option<Time>,
-    /// The connection is in `Journal::awaiting_space`.
+    /// Whether the connection is in `Journal::awaiting_space`.
     awaits_disk_space: bool,
-    /// The connection is in `Journal::held`.
-    held: bool,
+    /// Whether the connection is in `Journal::held`.
+    is_held: bool,
     /// The number of bytes of the connection's buffers, as last counted.
     usage: BufferUsage,
 }
 
-/// The number of bytes of memory for each connection apart from its buffers: the slot and the
-/// deadlines.
+/// The number of bytes of memory for each connection apart from its buffers: its slot, the
+/// generation of the slot (a `u32`, see [`Slots`]), and two entries in the heap of deadlines.
 pub const CONNECTION_BYTES: usize =
     size_of::<Slot>() + size_of::<u32>() + 2 * size_of::<(Time, Timer)>();
 
@@ -163,28 +163,29 @@ pub const CONNECTION_BYTES: usize =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Connection(ConnId),
-    /// The clients of this call may have waited for `limits.places_ms`.
+    /// A client of this call may have waited for `limits.places_ms`.
     Call(CallId),
     /// The next address of Places may be tried for this call.
     Attempt(CallId),
     Redial(NeighbourId),
     Resolve,
     /// The addresses of neighbours that dial are looked up again.
-    LookUps,
-    /// The last turn did not deliver all answers of Places. They are delivered now.
+    NeighbourLookUps,
+    /// The last turn did not deliver all answers of Places. The rest is delivered now.
     Answers,
     /// `places.max_per_second` allows another question now.
-    Second,
+    PlacesRate,
     /// A certificate may have ended, or may end soon.
     Certificates,
     /// The next step of the sweep for expired records.
     Sweep,
-    /// It is time to log how many lines about failed commands were omitted from the log.
-    LastAnswers,
-    /// It is time to log how many lines about failed commands were left out of the log.
-    LeftOut,
-    /// It is time to log which connections were evicted.
-    Evictions,
+    /// The time for stopping is nearly over. The remaining calls are cancelled, so that their
+    /// clients get an answer.
+    CancelCalls,
+    /// The number of lines about failed commands that were left out of the log is logged now.
+    LogLeftOut,
+    /// The connections that were evicted are logged now.
+    LogEvictions,
     /// The journal may have disk work or positions to write, or clients may have waited too long
     /// for the disk.
     Journal,
@@ -201,6 +202,17 @@ enum Phase {
     Overdue,
 }
 
+/// The progress of which links and waiting clients are informed: see `Node::announce_progress`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Progress {
+    /// The sequence number of the last change that may be sent to clients and neighbours.
+    sendable_through: u64,
+    /// The sequence number of the last change that is in the journal.
+    appended_through: u64,
+    /// The number of neighbours' records that this server refused because of a limit.
+    refused_records: u64,
+}
+
 /// One server.
 pub struct Node {
     settings: Settings,
@@ -210,7 +222,8 @@ pub struct Node {
     admission: Admissions,
     /// The connections to the neighbours' port whose peers have not proven a name.
     unproven: UnprovenPeers,
-    /// The number of neighbours that are done in this round of look-ups: see `unproven.rs`.
+    /// The number of neighbours whose look-up is finished in this round of look-ups: see
+    /// `unproven.rs`.
     look_ups_done: usize,
     /// The proxies' connections that wait for a PROXY header, the oldest first. Connections that
     /// got their header or were closed are removed only when the list is full.
@@ -226,21 +239,20 @@ pub struct Node {
     /// Answers of Places, each with the clients that wait for the answer. `handle` delivers answers
     /// after every event.
     answers: VecDeque<(Vec<ConnId>, Outcome)>,
-    /// This turn has delivered the maximum number of answers. The others wait for the next turn.
-    answers_wait: bool,
+    /// Whether this turn has delivered the maximum number of answers. The other answers wait for
+    /// the next turn.
+    answers_are_deferred: bool,
     /// The time at which `places.max_per_second` allows the next question. Before this time, no
     /// waiting call gets a connection.
-    second_due: Option<Time>,
+    next_question_at: Option<Time>,
     resolver: Resolver,
     /// The journal, if the server has a data directory.
     journal: Option<Journal>,
     deadlines: Deadlines<Timer>,
     requests: VecDeque<Request>,
     dirty: Dirty,
-    /// Three numbers: the last change that may be sent; the last change that is in the journal; the
-    /// number of neighbours' records that this server refused because of a limit. See
-    /// `Node::announce_released`.
-    announced: (u64, u64, u64),
+    /// The progress at the last change that `Node::announce_progress` found.
+    announced: Progress,
     entropy: Entropy,
     /// The wall clock that rustls reads.
     tls_clock: TlsClock,
@@ -313,14 +325,14 @@ impl Node {
             herd: Herd::new(neighbours, limits),
             calls: Calls::new(limits),
             answers: VecDeque::new(),
-            answers_wait: false,
-            second_due: None,
+            answers_are_deferred: false,
+            next_question_at: None,
             resolver: Resolver::new(limits.lookup_ms.to_duration()),
             journal: None,
             deadlines: Deadlines::default(),
             requests: VecDeque::new(),
             dirty: Dirty::default(),
-            announced: (0, 0, 0),
+            announced: Progress::default(),
             entropy,
             tls_clock,
             certificates: Certificates::default(),
@@ -363,9 +375,9 @@ impl Node {
         self.tls_clock.set(now.wall);
         self.now = now;
         let outcome = event(self);
-        self.work_off_questions(now);
+        self.advance_calls(now);
         if let Some(due) = self.tally.log_budget.take_due() {
-            self.deadlines.call_at(due, Timer::LeftOut);
+            self.deadlines.call_at(due, Timer::LogLeftOut);
         }
         outcome
     }
@@ -406,7 +418,7 @@ impl Node {
         self.mark_dirty(id);
     }
 
-    /// The socket took the first `count` bytes of [`Node::poll_output`].
+    /// The socket accepted the first `count` bytes of [`Node::poll_output`].
     pub fn handle_output_sent(&mut self, id: ConnId, count: usize, now: Now) {
         self.handle(now, |node| node.output_sent(id, count, now));
     }
@@ -455,17 +467,17 @@ impl Node {
                     Timer::Attempt(call) => node.attempt_due(call, now),
                     Timer::Redial(neighbour) => node.redial_due(neighbour, now),
                     Timer::Resolve => node.dial_resolved(now),
-                    Timer::LookUps => node.begin_look_ups(now),
+                    Timer::NeighbourLookUps => node.begin_look_ups(now),
                     Timer::Sweep => node.sweep_due(now),
-                    Timer::Answers => node.answers_wait = false, // `handle` delivers the rest
-                    // `handle` goes on with the calls.
-                    Timer::Second => {
-                        node.second_due.take_if(|due| *due <= now.time);
+                    Timer::Answers => node.answers_are_deferred = false, // `handle` delivers the rest
+                    // `handle` then gives connections to the waiting calls.
+                    Timer::PlacesRate => {
+                        node.next_question_at.take_if(|due| *due <= now.time);
                     }
-                    Timer::LastAnswers => node.give_up_calls(now),
+                    Timer::CancelCalls => node.cancel_calls(now),
                     Timer::Certificates => node.certificates_due(now),
-                    Timer::LeftOut => node.tally.log_budget.log_left_out(&node.settings.limits),
-                    Timer::Evictions => node.log_evictions(now),
+                    Timer::LogLeftOut => node.tally.log_budget.log_left_out(&node.settings.limits),
+                    Timer::LogEvictions => node.log_evictions(now),
                     Timer::Journal => node.journal_due(now),
                     Timer::Stop => {
                         node.phase = Phase::Overdue;
@@ -513,7 +525,7 @@ impl Node {
             .call_at(now.time + stop_ms.to_duration(), Timer::Stop);
         self.deadlines.call_at(
             now.time + (stop_ms - stop_ms / 10).to_duration(),
-            Timer::LastAnswers,
+            Timer::CancelCalls,
         );
         let ids: Vec<ConnId> = self.sessions.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -567,7 +579,7 @@ impl Node {
             is_dirty: false,
             armed: None,
             awaits_disk_space: false,
-            held: false,
+            is_held: false,
             usage: BufferUsage::default(),
         });
         self.mark_dirty(id);
@@ -647,12 +659,12 @@ mod tests {
             })
             .collect();
         node.handle_stop(at(0));
-        let mut looks = 0;
+        let mut polls = 0;
         while let Some(id) = ids.pop() {
             node.handle_connection_lost(id, None, at(1));
-            looks += std::iter::from_fn(|| node.poll_dirty()).count();
+            polls += std::iter::from_fn(|| node.poll_dirty()).count();
         }
-        assert!(node.is_stopped() && looks <= 20_000, "{looks} looks");
+        assert!(node.is_stopped() && polls <= 20_000, "{polls} looks");
     }
 
     /// Does all disk work at once, except syncs. Returns the results of the syncs, so that the test
@@ -718,19 +730,19 @@ mod tests {
     fn the_same_seed_and_events_give_the_same_bytes() {
         let run = || {
             let mut node = node(Default::default());
-            let mut said = String::new();
+            let mut output = String::new();
             let client = node
                 .handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0))
                 .unwrap();
             node.handle_data_received(client, b"IAMAT x +1+2 3\nWHATSAT x 1 1\nno\n", at(5));
             write!(
-                said,
+                output,
                 "{:?} {}",
                 node.boot(),
                 String::from_utf8_lossy(node.poll_output(client))
             )
             .unwrap();
-            said
+            output
         };
         assert_eq!(run(), run());
     }

@@ -29,7 +29,9 @@ impl Node {
     fn dial(&mut self, neighbour: NeighbourId, now: Now) {
         let target = self.herd.get(neighbour).target().clone();
         match self.resolve(&target, now) {
-            Resolution::Known(addresses) => self.try_next(neighbour, addresses.into(), now),
+            Resolution::Known(addresses) => {
+                self.dial_next_address(neighbour, addresses.into(), now)
+            }
             Resolution::Pending => self.herd.get_mut(neighbour).look_up_started(),
             Resolution::Failed(reason) => {
                 let entry = self.herd.get_mut(neighbour);
@@ -41,7 +43,7 @@ impl Node {
                         entry.name()
                     );
                 }
-                self.dial_later(neighbour, now);
+                self.schedule_dial(neighbour, now);
             }
         }
     }
@@ -58,9 +60,14 @@ impl Node {
         })
     }
 
-    fn try_next(&mut self, neighbour: NeighbourId, mut addresses: VecDeque<SocketAddr>, now: Now) {
+    fn dial_next_address(
+        &mut self,
+        neighbour: NeighbourId,
+        mut addresses: VecDeque<SocketAddr>,
+        now: Now,
+    ) {
         let Some(address) = addresses.pop_front() else {
-            return self.dial_later(neighbour, now);
+            return self.schedule_dial(neighbour, now);
         };
         self.herd.get_mut(neighbour).attempt_started(addresses);
         let nonce = self.entropy.next_bytes();
@@ -73,7 +80,7 @@ impl Node {
         self.requests.push_back(Request::Connect { id, address });
     }
 
-    fn dial_later(&mut self, neighbour: NeighbourId, now: Now) {
+    fn schedule_dial(&mut self, neighbour: NeighbourId, now: Now) {
         let random = self.entropy.next_u64();
         let entry = self.herd.get_mut(neighbour);
         let wait = entry.schedule_dial(random, now.time);
@@ -222,12 +229,12 @@ impl Node {
         ) {
             (Some(mut addresses), Some(address)) => {
                 addresses.push_front(address);
-                self.try_next(neighbour, addresses, now)
+                self.dial_next_address(neighbour, addresses, now)
             }
             (Some(addresses), None) if !addresses.is_empty() => {
-                self.try_next(neighbour, addresses, now)
+                self.dial_next_address(neighbour, addresses, now)
             }
-            (Some(_) | None, _) => self.dial_later(neighbour, now),
+            (Some(_) | None, _) => self.schedule_dial(neighbour, now),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 
-use super::{ConnId, Node, Phase, Timer, context};
+use super::{ConnId, Node, Phase, Progress, Timer, context};
 use crate::core::base::clock::Now;
 use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::{Protocol, TurnEnd};
@@ -57,7 +57,7 @@ impl Node {
 
     #[inline(never)]
     fn begin_round(&mut self) {
-        self.announce_released();
+        self.announce_progress();
         if self.tally.buffers.is_exceeded() {
             self.evict();
         }
@@ -65,16 +65,16 @@ impl Node {
     }
 
     /// Marks all links dirty, and the clients whose answers wait for the journal. Does this only if
-    /// one of the numbers in `announced` has changed.
-    fn announce_released(&mut self) {
+    /// the progress has changed since the last call.
+    fn announce_progress(&mut self) {
         let last_seq = self.records.last_seq();
-        let announced = (
-            self.released().min(last_seq),
-            self.appended_through().min(last_seq),
-            self.herd.refused_records(),
-        );
-        if self.announced != announced {
-            self.announced = announced;
+        let progress = Progress {
+            sendable_through: self.released().min(last_seq),
+            appended_through: self.appended_through().min(last_seq),
+            refused_records: self.herd.refused_records(),
+        };
+        if self.announced != progress {
+            self.announced = progress;
             self.release_held();
             self.mark_links_dirty();
         }

@@ -1,6 +1,6 @@
 //! How a [`Node`] treats connections of listed proxies, which are the addresses in
-//! `clients.proxies`. The node waits for the PROXY header, which names the client. Then the node
-//! admits or rejects the client.
+//! `clients.proxies`. The node waits for the PROXY header, which contains the client's address.
+//! Then the node admits or rejects the client.
 
 use std::net::SocketAddr;
 
@@ -13,21 +13,22 @@ use crate::core::client::Client;
 use crate::core::client::proxied::{ClientSource, Proxied, Refusal};
 use crate::core::wire::proxy_header::HeaderError;
 
-/// The text that is sent on a proxy's connection that does not begin with a PROXY header. It helps
-/// an operator who connects from the proxy's machine, and a client whose proxy sends no header.
-const IN_AN_ANSWER: &str =
+/// The text that is sent on a proxy's connection that does not begin with a PROXY header. It tells
+/// an operator on the proxy's machine, or a client whose proxy sends no header, why the connection
+/// is closed.
+const HEADER_REQUIRED: &str =
     "a connection from this address has to begin with a PROXY header (clients.proxies)";
 
 impl Node {
     /// A listed proxy has connected to the clients' port. If too many connections wait for their
     /// header, the oldest of them is closed.
     pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
-        let most = self.settings.limits.max_unidentified.to_count();
-        if self.unidentified.len() >= most {
+        let max = self.settings.limits.max_unidentified.to_count();
+        if self.unidentified.len() >= max {
             let sessions = &self.sessions;
             let proxied = |id: ConnId| sessions.get(id)?.session.proxied();
             self.unidentified.retain(|id| proxied(*id).is_some());
-            if self.unidentified.len() >= most
+            if self.unidentified.len() >= max
                 && let Some(oldest) = self.unidentified.pop_front()
             {
                 self.refuse_proxied(oldest, Refusal::Displaced);
@@ -44,17 +45,17 @@ impl Node {
     /// The header is complete. If the client is admitted, or rejected with an answer, the session
     /// becomes a client session. Otherwise the connection is closed.
     pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
-        let entry = match self.phase {
+        let new_client = match self.phase {
             Phase::Running => self.enter(from),
             Phase::Stopping | Phase::Overdue => None,
         };
         let Some(slot) = self.sessions.get_mut(id) else {
             return;
         };
-        match entry {
-            Some(entry) => {
-                slot.session = Session::Client(entry.client(id.serial(), from));
-                slot.tls = entry.tls.map(Box::new);
+        match new_client {
+            Some(new_client) => {
+                slot.session = Session::Client(new_client.client(id.serial(), from));
+                slot.tls = new_client.tls.map(Box::new);
             }
             None => {
                 if let Some(proxied) = slot.session.proxied_mut() {
@@ -78,7 +79,9 @@ impl Node {
         proxied.close();
         let proxy = proxied.proxy();
         let why = match refusal {
-            Refusal::Invalid(HeaderError::Absent) | Refusal::Late { .. } => IN_AN_ANSWER.to_owned(),
+            Refusal::Invalid(HeaderError::Absent) | Refusal::Late { .. } => {
+                HEADER_REQUIRED.to_owned()
+            }
             Refusal::Invalid(_) | Refusal::CutOff | Refusal::Displaced | Refusal::Evicted(_) => {
                 refusal.to_string()
             }

@@ -1,5 +1,6 @@
-//! How a [`Node`] asks Google Places: calls get connections, connections bring answers, and clients
-//! get the answers. A call is one question, with all clients that wait for its answer.
+//! How a [`Node`] asks Google Places. A *call* is one question, with all clients that wait for its
+//! answer. A call gets a connection, the response arrives on the connection, and the clients of the
+//! call get the answer.
 
 use std::net::IpAddr;
 
@@ -26,7 +27,7 @@ use crate::core::wire::escape::Escaped;
 
 /// The maximum number of clients that are answered in one turn. The other clients are answered in
 /// the next turns, so that many clients with the same question do not delay all others.
-const ANSWERS_AT_ONCE: usize = 64;
+const MAX_ANSWERS_PER_TURN: usize = 64;
 
 /// The minimum length of a key that is hidden in answers. A shorter key could occur in an answer by
 /// chance. Keys of Google have 39 characters.
@@ -46,7 +47,7 @@ const MAX_LOGGED_BYTES: usize = 500;
 
 impl Node {
     /// Asks Places for a client of `origin`. The answer is delivered later through
-    /// `client_answered`, never inside this function.
+    /// `deliver_answer`, never inside this function.
     pub(super) fn ask(
         &mut self,
         question: &Question,
@@ -60,10 +61,10 @@ impl Node {
         // If a call with the same question exists, the client joins that call. The question is not
         // sent again, so it costs nothing.
         if !self.calls.contains_question(question)
-            && let Err(over) = self.payer([origin], now)
+            && let Err(error) = self.payer([origin], now)
         {
             self.tally.counters.places_over_day += 1;
-            return Err(ErrorKind::OverQuota.error(over.to_string()));
+            return Err(ErrorKind::OverQuota.error(error.to_string()));
         }
         let until = now.time + self.settings.limits.places_ms.to_duration();
         let asker = Waiter {
@@ -76,7 +77,7 @@ impl Node {
         if let Some((id, call)) = asked.displaced {
             self.tally.counters.places_displaced += 1;
             let error = ErrorKind::Busy.error(Busy::Displaced.to_string());
-            self.call_over(id, &call, Err(error));
+            self.complete_call(id, &call, Err(error));
         }
         if asked.is_new {
             self.deadlines.call_at(until, Timer::Call(asked.call));
@@ -84,7 +85,10 @@ impl Node {
         Ok(asked.call)
     }
 
-    /// Returns the first of `origins` whose daily quota allows one more question.
+    /// Returns the first of `origins` whose daily quota allows one more question. The question is
+    /// charged to that origin, which is a client's address or the first 64 bits of an IPv6 address.
+    /// The question is charged to that origin, which is a client's address or the first 64 bits of
+    /// an IPv6 address.
     fn payer(
         &self,
         origins: impl IntoIterator<Item = IpAddr>,
@@ -98,20 +102,20 @@ impl Node {
     /// be done. This runs after nearly every event. So an answer is never delivered while its
     /// client handles an event, and nothing here recurses.
     #[inline]
-    pub(super) fn work_off_questions(&mut self, now: Now) {
+    pub(super) fn advance_calls(&mut self, now: Now) {
         if !self.calls.is_queue_empty() || !self.answers.is_empty() {
-            self.work_off_waiting(now);
+            self.advance_waiting_calls(now);
         }
     }
 
     #[inline(never)]
-    fn work_off_waiting(&mut self, now: Now) {
+    fn advance_waiting_calls(&mut self, now: Now) {
         let mut delivered = 0;
         loop {
-            self.carry_waiting(now);
+            self.start_waiting_calls(now);
             // Each write to a socket is an event too. Without this check, one turn would deliver
             // all answers (test: `a_shared_answer_is_sent_over_several_turns`).
-            if self.answers_wait {
+            if self.answers_are_deferred {
                 return;
             }
             let Some((mut askers, mut outcome)) = self.answers.pop_front() else {
@@ -119,33 +123,33 @@ impl Node {
             };
             self.tally.buffers.remove_answer(outcome.held_bytes());
             while let Some(asker) = askers.pop() {
-                self.client_answered(asker, &mut outcome, now);
+                self.deliver_answer(asker, &mut outcome, now);
                 delivered += 1;
                 self.account(asker, now.time);
-                if delivered == ANSWERS_AT_ONCE || self.tally.buffers.is_exceeded() {
+                if delivered == MAX_ANSWERS_PER_TURN || self.tally.buffers.is_exceeded() {
                     self.tally.buffers.add_answer(outcome.held_bytes());
                     self.answers.push_front((askers, outcome));
-                    self.answers_wait = true;
+                    self.answers_are_deferred = true;
                     return self.deadlines.call_at(now.time, Timer::Answers);
                 }
             }
         }
     }
 
-    fn carry_waiting(&mut self, now: Now) {
-        if self.second_due.is_some_and(|due| now.time < due) {
+    fn start_waiting_calls(&mut self, now: Now) {
+        if self.next_question_at.is_some_and(|due| now.time < due) {
             return;
         }
         while let Some((id, origin)) = self.calls.first_waiting() {
-            if self.tally.buffers.has_too_many_answers() || !self.carry(id, origin, now) {
+            if self.tally.buffers.has_too_many_answers() || !self.start_call(id, origin, now) {
                 return;
             }
         }
     }
 
-    /// Gives call `id` a connection, or ends the call. `origin` is the origin whose turn it is in
-    /// the queue. Returns `false` if the call has to wait.
-    fn carry(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
+    /// Gives call `id` a connection, or ends the call. `origin` is the origin that is next in the
+    /// queue: see [`crate::core::places::queue`]. Returns `false` if the call has to wait.
+    fn start_call(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the queue holds only calls that are out");
             return false;
@@ -153,16 +157,16 @@ impl Node {
         let may_use_kept = !call.was_retried() && !self.calls.idle_connections().is_empty();
         let payer = match self.payer([origin].into_iter().chain(call.origins()), now) {
             Ok(payer) => payer.unwrap_or(origin),
-            Err(over) => {
+            Err(error) => {
                 self.tally.counters.places_over_day += 1;
-                self.finish_call(id, Err(ErrorKind::OverQuota.error(over.to_string())));
+                self.finish_call(id, Err(ErrorKind::OverQuota.error(error.to_string())));
                 return true;
             }
         };
         if !may_use_kept && !self.calls.may_connect() {
             return false;
         }
-        if !self.has_room_for_question(now) {
+        if !self.quota_allows_question(now) {
             return false;
         }
         let quota = &self.settings.places.quota;
@@ -177,7 +181,7 @@ impl Node {
                 exchange.send_question(id, request, limits, now.time);
                 self.mark_dirty(connection);
             }
-            self.question_sent(payer, now);
+            self.count_question(payer, now);
             return true;
         }
         let host = self.settings.places.origin.clone();
@@ -200,10 +204,10 @@ impl Node {
         true
     }
 
-    /// Whether `places.max_per_day` and `places.max_per_second` allow one more question now. If
-    /// only the rate forbids the question, sets a timer for the time at which the next question is
-    /// allowed.
-    fn has_room_for_question(&mut self, now: Now) -> bool {
+    /// Returns whether `places.max_per_day` and `places.max_per_second` allow one more question
+    /// now. If only the rate forbids the question, also sets a timer for the time at which the next
+    /// question is allowed.
+    fn quota_allows_question(&mut self, now: Now) -> bool {
         let (budget, quota) = (&self.tally.places_budget, &self.settings.places.quota);
         // A call whose connection is still being made counts as one question. If its connection
         // cannot be made, that event runs the waiting calls again.
@@ -214,13 +218,13 @@ impl Node {
         let Some(due) = budget.wait_for_second(quota, now.time) else {
             return true;
         };
-        self.second_due = Some(due);
-        self.deadlines.call_at(due, Timer::Second);
+        self.next_question_at = Some(due);
+        self.deadlines.call_at(due, Timer::PlacesRate);
         false
     }
 
     /// Counts a question that is sent, and charges the question to `payer`.
-    fn question_sent(&mut self, payer: IpAddr, now: Now) {
+    fn count_question(&mut self, payer: IpAddr, now: Now) {
         self.tally.counters.places_asked += 1;
         let quota = &self.settings.places.quota;
         self.tally
@@ -293,7 +297,7 @@ impl Node {
     }
 
     /// Handles an effect of an exchange.
-    pub(super) fn exchange_wants(&mut self, id: ConnId, effect: Effect, now: Now) {
+    pub(super) fn apply_exchange_effect(&mut self, id: ConnId, effect: Effect, now: Now) {
         match effect {
             Effect::HandshakeDone(call) => self.exchange_made(id, call, now),
             Effect::Answered {
@@ -309,7 +313,7 @@ impl Node {
                 self.calls.remove_idle(id);
                 self.mark_dirty(id);
                 if failure.stage == FailureStage::Silent {
-                    self.close_kept(since);
+                    self.close_pooled(since);
                 }
                 self.call_failed(call, id, &failure, now);
             }
@@ -327,12 +331,12 @@ impl Node {
         }
     }
 
-    /// The handshake of an exchange is done, and the exchange carries its call from now on. The
-    /// other connections that are being made for the call are closed.
+    /// The handshake of an exchange is done, so the request of its call is sent on this exchange.
+    /// The other connections that are being made for the call are closed.
     fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
         let others = self.calls.connection_established(call, id);
         if let Some(payer) = self.calls.get(call).and_then(Call::charged_origin) {
-            self.question_sent(payer, now);
+            self.count_question(payer, now);
         }
         if let Some(exchange) = exchange(&mut self.sessions, id) {
             let host = &self.settings.places.origin.host;
@@ -358,20 +362,20 @@ impl Node {
         if let Some(call) = self.calls.get(call_id) {
             info!(
                 "{}: HTTP {}, {} bytes in {:.6} s over connection {}, its answer {response_number}",
-                Named(call_id, call.question()),
+                CallLabel(call_id, call.question()),
                 response.status(),
                 response.body().len(),
                 now.time.since(call.since()).as_secs_f64(),
                 id.serial(),
             );
         }
-        let (answer, error) = judge(response, self.settings.places.key.as_ref());
+        let (answer, error) = check_response(response, self.settings.places.key.as_ref());
         if let (Some(error), Some(call)) = (error, self.calls.get(call_id)) {
             let end = error.floor_char_boundary(MAX_LOGGED_BYTES);
             let (shown, more) = (&error[..end], if end < error.len() { "…" } else { "" });
             warn!(
                 "{}: Google Places reports an error: {}{more}",
-                Named(call_id, call.question()),
+                CallLabel(call_id, call.question()),
                 Escaped(shown.as_bytes())
             );
         }
@@ -404,18 +408,18 @@ impl Node {
             FailureStage::BrokenWhileIdle | FailureStage::Silent if !call.was_retried() => {
                 debug!(
                     "{}: a kept connection had died ({reason}); asking once more",
-                    Named(id, call.question())
+                    CallLabel(id, call.question())
                 );
                 self.calls.retry(id);
             }
             FailureStage::TimedOut | FailureStage::Silent => {
-                // `expire` answers the clients whose time is over. The clients that joined later
-                // have time for another attempt.
+                // `expire` answers the clients whose time is over. For the clients that joined
+                // later, there is time for another attempt.
                 self.expire(id, now);
                 if let Some(call) = self.calls.get(id) {
                     info!(
                         "{}: {reason}; asking once more for the clients that joined late",
-                        Named(id, call.question())
+                        CallLabel(id, call.question())
                     );
                     self.calls.retry(id);
                 }
@@ -438,14 +442,14 @@ impl Node {
     }
 
     /// Handles the failure of a connection that was being made for a call. Tries the next address
-    /// at once. If no address is left, waits for the call's other attempts. If no attempt is left
+    /// at once. If no address remains, waits for the call's other attempts. If no attempt remains
     /// either, ends the call.
     fn attempt_failed(&mut self, id: CallId, connection: ConnId, failure: &Failure, now: Now) {
         let Failure { reason, stage } = failure;
         let Some(call) = self.calls.get(id) else {
             return;
         };
-        let name = Named(id, call.question()).to_string();
+        let name = CallLabel(id, call.question()).to_string();
         let certificate_error = Some(reason).filter(|_| *stage == FailureStage::CertificateRefused);
         let (reason, advice) = match self.calls.attempt_failed(id, connection, certificate_error) {
             Remaining::Addresses => {
@@ -486,7 +490,7 @@ impl Node {
         let Some(call) = self.calls.get(id) else {
             return;
         };
-        let error = match call.is_waiting() && self.second_due.is_some() {
+        let error = match call.is_waiting() && self.next_question_at.is_some() {
             true => {
                 self.tally.counters.places_over_second += 1;
                 let max = self.settings.places.quota.per_second;
@@ -512,12 +516,12 @@ impl Node {
             if let Some(call) = self.calls.get(id).filter(|_| may_log) {
                 info!(
                     "{}: {error}; {} clients that joined later wait on",
-                    Named(id, call.question()),
+                    CallLabel(id, call.question()),
                     call.waiters().len()
                 );
             }
             let outcome = Outcome::new(self.settings.places.api, Err(error));
-            self.answer_later(due, outcome);
+            self.queue_answer(due, outcome);
         }
     }
 
@@ -528,7 +532,7 @@ impl Node {
             if self.may_log_failure() {
                 info!(
                     "{}: given up, no client waits for it any more",
-                    Named(call, abandoned.question())
+                    CallLabel(call, abandoned.question())
                 );
             }
             for &connection in abandoned.connections() {
@@ -553,14 +557,14 @@ impl Node {
         exchange.close();
         self.mark_dirty(connection);
         if is_suspect {
-            self.close_kept(since);
+            self.close_pooled(since);
         }
     }
 
-    /// Closes the kept connections that have been idle since the time `since` or an earlier time.
-    /// If a NAT or a proxy forgot one connection of that age, it has most likely forgotten the
-    /// others too. Each of them would make one call fail.
-    fn close_kept(&mut self, since: Time) {
+    /// Closes the idle connections in the pool that have been idle since the time `since` or an
+    /// earlier time. If a NAT or a proxy forgot one connection of that age, it has most likely
+    /// forgotten the others too. Each of these connections would make one call fail.
+    fn close_pooled(&mut self, since: Time) {
         let sessions = &mut self.sessions;
         let closed = self.calls.take_expired(|id| {
             let Some(exchange) = exchange(sessions, id) else {
@@ -583,29 +587,29 @@ impl Node {
 
     fn finish_call(&mut self, id: CallId, answer: Result<Reply, PlacesError>) {
         if let Some(call) = self.calls.remove(id) {
-            self.call_over(id, &call, answer);
+            self.complete_call(id, &call, answer);
         }
     }
 
     /// Logs the failure of a call that is over, and queues its answer for its clients.
-    fn call_over(&mut self, id: CallId, call: &Call, answer: Result<Reply, PlacesError>) {
+    fn complete_call(&mut self, id: CallId, call: &Call, answer: Result<Reply, PlacesError>) {
         if let Err(reason) = &answer
             && self.may_log_failure()
         {
-            warn!("{}: {reason}", Named(id, call.question()));
+            warn!("{}: {reason}", CallLabel(id, call.question()));
         }
         let askers = call.waiters().iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
-        self.answer_later(askers, outcome);
+        self.queue_answer(askers, outcome);
     }
 
-    fn answer_later(&mut self, askers: Vec<ConnId>, outcome: Outcome) {
+    fn queue_answer(&mut self, askers: Vec<ConnId>, outcome: Outcome) {
         self.tally.buffers.add_answer(outcome.held_bytes());
         self.answers.push_back((askers, outcome));
     }
 
     /// Ends all calls with an error, because the server is stopping.
-    pub(super) fn give_up_calls(&mut self, now: Now) {
+    pub(super) fn cancel_calls(&mut self, now: Now) {
         for id in self.calls.ids() {
             let connections = self.calls.get(id).map(|call| call.connections().to_vec());
             for connection in connections.unwrap_or_default() {
@@ -625,7 +629,7 @@ fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
 /// Checks a response. With status 200, the body must be a JSON object. With any other status, the
 /// body is passed on only if it is an error of Google. The key is removed from the body, because an
 /// error can repeat it. The second value is Google's error message, for the log.
-fn judge(
+fn check_response(
     response: &Response,
     key: Option<&Secret>,
 ) -> (Result<Reply, PlacesError>, Option<String>) {
@@ -653,11 +657,11 @@ fn judge(
 }
 
 /// The name of a call in the log.
-struct Named<'a>(CallId, &'a Question);
+struct CallLabel<'a>(CallId, &'a Question);
 
-impl std::fmt::Display for Named<'_> {
+impl std::fmt::Display for CallLabel<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Named(id, question) = self;
+        let CallLabel(id, question) = self;
         let Question {
             latitude,
             longitude,

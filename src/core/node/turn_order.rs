@@ -1,4 +1,5 @@
-//! The order of connections when a turn has no time for all that are ready.
+//! The order in which an iteration of the event loop serves connections, if it has no time for all
+//! that are ready.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -27,14 +28,14 @@ impl Node {
             .collect();
         keyed.sort_by_key(|&(round, _)| round);
         let first_client = keyed.partition_point(|&(round, _)| round == 0);
-        for (place, (_, id)) in ready.iter_mut().zip(keyed) {
-            *place = id;
+        for (slot, (_, id)) in ready.iter_mut().zip(keyed) {
+            *slot = id;
         }
         first_client
     }
 
-    /// Returns the origin of a client's address. Returns `None` for a connection that is sorted
-    /// before clients.
+    /// Returns the origin of a client's address. Returns `None` if the connection is not a client:
+    /// a neighbour, Places, or a proxy whose header has not arrived.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
         // A proxy's connection is sorted before clients only until its header names the client.
         // That is usually its first read.

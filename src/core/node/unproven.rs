@@ -18,10 +18,10 @@ use crate::core::session::unproven::{Grant, PeerState, Refusal};
 
 /// The time between two rounds of look-ups, if all neighbours that dial have a known address. The
 /// resolver caches a result for the same time.
-const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
 /// The time between two rounds of look-ups, if a neighbour that dials has no known address. Its
 /// name may get an address when its machine starts.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+const LOOK_UP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of addresses of one neighbour that have their own slots. The name server
 /// decides how many addresses a name has.
 const MAX_ADDRESSES: usize = 16;
@@ -128,10 +128,11 @@ impl Node {
         }
         let is_known = |host: &&str| !self.resolver.last_known(host).is_empty();
         let wait = match names.iter().all(is_known) {
-            true => LOOK_UP_EVERY,
-            false => LOOK_UP_AGAIN,
+            true => LOOK_UP_INTERVAL,
+            false => LOOK_UP_RETRY_INTERVAL,
         };
-        self.deadlines.call_at(now.time + wait, Timer::LookUps);
+        self.deadlines
+            .call_at(now.time + wait, Timer::NeighbourLookUps);
     }
 
     /// Returns the host of each neighbour that dials this server.

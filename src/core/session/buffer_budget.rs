@@ -13,7 +13,7 @@
 //!
 //! The connections with the greatest product of bytes and age are evicted first.
 //! [`BufferUsage::age`] is the time for which the connection has held bytes. The age decreases when
-//! the socket takes output. So a client that reads nothing is evicted first, then a client that
+//! the socket accepts output. So a client that reads nothing is evicted first, then a client that
 //! reads slowly, then a client that reads as fast as it is answered.
 
 use std::fmt;
@@ -34,7 +34,7 @@ const FREED_DIVISOR: u64 = 8;
 pub struct BufferUsage {
     /// The number of bytes that the buffers held at the last [`BufferBudget::account`].
     bytes: u32,
-    /// The number of bytes that the socket took after the last [`BufferBudget::account`].
+    /// The number of bytes that the socket accepted after the last [`BufferBudget::account`].
     sent: u32,
     /// The time from which the age is measured. First, this is the time when the connection began
     /// to hold more bytes than an idle connection. [`BufferUsage::reduce_age`] moves this time
@@ -50,7 +50,7 @@ impl BufferUsage {
         self.bytes.into()
     }
 
-    /// Returns the age of the held bytes. The age decreases when the socket takes output.
+    /// Returns the age of the held bytes. The age decreases when the socket accepts output.
     #[must_use]
     pub fn age(&self, now: Time) -> Duration {
         now.since(self.since)

@@ -153,12 +153,14 @@ mod tests {
             not_after: at(100 * DAY),
         };
         assert_eq!(own.warning(at(86 * DAY - 1)), None);
-        let told = |seconds| own.warning(at(seconds)).unwrap();
+        let warning_at = |seconds| own.warning(at(seconds)).unwrap();
         assert_eq!(
-            told(86 * DAY),
+            warning_at(86 * DAY),
             "the certificate own.pem ends on 1970-04-11 00:00 UTC, in 14 days: put a new one in its place and send SIGHUP"
         );
-        assert!(told(100 * DAY).contains("in 0 days"));
-        assert!(told(100 * DAY + 1).contains(" ended on 1970-04-11 00:00 UTC, and is refused"));
+        assert!(warning_at(100 * DAY).contains("in 0 days"));
+        assert!(
+            warning_at(100 * DAY + 1).contains(" ended on 1970-04-11 00:00 UTC, and is refused")
+        );
     }
 }

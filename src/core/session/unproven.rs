@@ -207,7 +207,7 @@ impl UnprovenPeers {
         })
     }
 
-    /// Stores that the new connection with the id `id` has the slot `grant`.
+    /// Stores that the new connection with the id `id` has the slot in `grant`.
     pub fn add(&mut self, id: Id, grant: Grant, now: Time) {
         self.peers.push(Peer {
             id,

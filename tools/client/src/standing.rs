@@ -488,7 +488,7 @@ fn handshakes(text: &str) -> Option<Vec<(String, u64)>> {
     text.split(',').map(pair).collect()
 }
 
-/// Parses `<unconfirmed>:<apart>:<lacks>:<name>`.
+/// Parses `<unconfirmed>:<offset>:<lacks>:<name>`.
 fn link(text: &str) -> Option<LinkStanding> {
     let mut fields = text.splitn(4, ':');
     Some(LinkStanding {

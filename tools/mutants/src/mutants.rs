@@ -392,8 +392,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a feed that moves marks no link dirty",
         file: "src/core/node/poll.rs",
-        from: "if self.announced != announced {",
-        to: "if self.announced != announced && announced.0 % 7 != 3 {",
+        from: "if self.announced != progress {",
+        to: "if self.announced != progress && progress.sendable_through % 7 != 3 {",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -424,8 +424,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the second address of a name is not tried",
         file: "src/core/node/neighbours.rs",
-        from: "(Some(addresses), None) if !addresses.is_empty() => {\n                self.try_next(neighbour, addresses, now)",
-        to: "(Some(addresses), None) if !addresses.is_empty() => {\n                self.dial_later(neighbour, now)",
+        from: "(Some(addresses), None) if !addresses.is_empty() => {\n                self.dial_next_address(neighbour, addresses, now)",
+        to: "(Some(addresses), None) if !addresses.is_empty() => {\n                self.schedule_dial(neighbour, now)",
         caught_by: SIMULATED,
         missed: None,
     },
@@ -1240,8 +1240,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the names of neighbours that dial are looked up at the start alone",
         file: "src/core/node/mod.rs",
-        from: "Timer::LookUps => node.begin_look_ups(now),",
-        to: "Timer::LookUps => node.look_up_diallers(now),",
+        from: "Timer::NeighbourLookUps => node.begin_look_ups(now),",
+        to: "Timer::NeighbourLookUps => node.look_up_diallers(now),",
         caught_by: unit("names_of_dialling_neighbours_are_resolved_in_sequence"),
         missed: None,
     },

@@ -219,9 +219,9 @@ impl Link {
             return;
         };
         let before = context.herd.refused_records();
-        let known = context.herd.get(neighbour).refused_records();
+        let from_earlier_link = context.herd.get(neighbour).refused_records();
         let refused_records = match self.resend_end {
-            Some(_) => self.refused.max(known), // `known` is from an earlier link
+            Some(_) => self.refused.max(from_earlier_link), // `from_earlier_link` is from an earlier link
             None => self.refused,
         };
         context.herd.set_refused_records(neighbour, refused_records);

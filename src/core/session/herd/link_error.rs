@@ -112,7 +112,7 @@ pub enum LinkError {
         max: u64,
     },
     /// This connection of an unproven peer was closed for a new connection, because the limit on
-    /// these places was reached: see [`SlotKind::limit`].
+    /// these slots was reached: see [`SlotKind::limit`].
     Displaced(SlotKind),
     /// The buffers of all connections are full, and this connection was closed to free memory. Its
     /// peer had not proven a name.

@@ -121,10 +121,10 @@ impl Scene {
     }
 
     /// Returns the plaintext that Places has received.
-    fn heard(&mut self) -> String {
-        let mut heard = vec![0; 4_096];
-        let length = self.places.reader().read(&mut heard).unwrap_or(0);
-        String::from_utf8_lossy(&heard[..length]).into_owned()
+    fn received(&mut self) -> String {
+        let mut received = vec![0; 4_096];
+        let length = self.places.reader().read(&mut received).unwrap_or(0);
+        String::from_utf8_lossy(&received[..length]).into_owned()
     }
 }
 
@@ -135,9 +135,9 @@ fn asked_at(wall: u64) -> (String, String) {
     for _ in 0..4 {
         scene.flush();
     }
-    let heard = scene.heard();
-    let told = scene.node.poll_output(scene.client);
-    (String::from_utf8_lossy(told).into_owned(), heard)
+    let received = scene.received();
+    let answer = scene.node.poll_output(scene.client);
+    (String::from_utf8_lossy(answer).into_owned(), received)
 }
 
 #[test]
@@ -157,18 +157,18 @@ fn the_memory_of_tls_is_counted_at_the_end_of_a_turn() {
 fn certificate_validity_is_checked_at_the_event_time() {
     let (_, request) = asked_at(IN_2021);
     assert!(request.starts_with("GET "), "{request}");
-    let (told, request) = asked_at(IN_2023);
+    let (answer, request) = asked_at(IN_2023);
     assert_eq!(request, "", "the key is not sent");
-    assert!(told.contains("expired"), "{told}");
+    assert!(answer.contains("expired"), "{answer}");
 }
 
 #[test]
 fn the_request_is_sent_with_the_tls_finished() {
     let mut scene = connected_at(IN_2021);
     assert!(scene.flush() > 0, "the hello");
-    assert_eq!(scene.heard(), "");
+    assert_eq!(scene.received(), "");
     assert!(scene.flush() > 0, "one write, and no second");
-    assert!(scene.heard().starts_with("GET "));
+    assert!(scene.received().starts_with("GET "));
     assert_eq!(scene.flush(), 0);
 }
 
@@ -180,8 +180,8 @@ fn an_exchange_sends_close_notify_before_it_closes() {
     let response = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
     scene.places.writer().write_all(response).unwrap();
     scene.answer();
-    let told = scene.node.poll_output(scene.client);
-    assert!(told.ends_with(b"{}\n\n"), "{}", told.escape_ascii());
+    let answer = scene.node.poll_output(scene.client);
+    assert!(answer.ends_with(b"{}\n\n"), "{}", answer.escape_ascii());
     let (id, now) = (scene.exchange, scene.now);
     assert_eq!(scene.node.poll_disposition(id, now), Disposition::Open);
     let goodbye = scene.node.poll_output(id).to_vec();

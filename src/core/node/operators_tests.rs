@@ -1,4 +1,4 @@
-//! Tests of what operators ask while the disk hangs.
+//! Tests of an operator's commands while the disk hangs.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::core::session::disposition::Disposition;
 
 const NONCE: Nonce = [9; 16];
 
-/// Returns a server whose journal gets no room, because its disk does not answer.
+/// Returns a server whose journal gets no disk space, because its disk does not answer.
 fn node_with_a_hung_disk() -> Node {
     let config = HerdConfig::load(&Source::Name, Some("Riley")).unwrap();
     let server = config.server("Riley", &Overrides::default()).unwrap();
@@ -32,16 +32,16 @@ fn node_with_a_hung_disk() -> Node {
     node
 }
 
-/// Takes the output of a connection, and does what its disposition says.
+/// Takes the output of a connection, and returns the output and the connection's disposition.
 fn flush(node: &mut Node, id: ConnId, ms: u64) -> (String, Disposition) {
     node.handle_deadlines(at(ms));
     while node.poll_disk_work(at(ms)).is_some() {}
     while node.poll_dirty().is_some() {}
-    let said = String::from_utf8(node.poll_output(id).to_vec()).unwrap();
-    node.handle_output_sent(id, said.len(), at(ms));
+    let output = String::from_utf8(node.poll_output(id).to_vec()).unwrap();
+    node.handle_output_sent(id, output.len(), at(ms));
     let disposition = node.poll_disposition(id, at(ms));
     node.check_invariants().unwrap();
-    (said, disposition)
+    (output, disposition)
 }
 
 /// Connects an operator, which is sent the status.
@@ -50,29 +50,29 @@ fn operator(node: &mut Node) -> ConnId {
     let id = node.handle_neighbour_connected(address, at(0)).unwrap();
     let herd = format!("HERD 2 {OPERATOR} Riley {}\n", Hex(&NONCE));
     node.handle_data_received(id, herd.as_bytes(), at(0));
-    let (said, _) = flush(node, id, 0);
-    let theirs = said.trim_ascii_end().rsplit(' ').next().unwrap();
+    let (output, _) = flush(node, id, 0);
+    let theirs = output.trim_ascii_end().rsplit(' ').next().unwrap();
     let parties = Parties {
         dialler: (OPERATOR, &NONCE),
         acceptor: ("Riley", &unhex::<16>(theirs.as_bytes()).unwrap()),
     };
     let proof = parties.prove(Side::Dialler, &Secret::new(b"secret".to_vec()));
     node.handle_data_received(id, format!("PROOF {proof}\n").as_bytes(), at(0));
-    let (said, _) = flush(node, id, 0);
-    assert!(said.contains("STATUS boot="), "{said}");
+    let (output, _) = flush(node, id, 0);
+    assert!(output.contains("STATUS boot="), "{output}");
     id
 }
 
 #[test]
 fn an_operator_that_asks_for_nothing_more_does_not_wait_for_a_hung_disk() {
     let mut node = node_with_a_hung_disk();
-    let [leaves, stays] = [operator(&mut node), operator(&mut node)];
-    assert!(node.wants_read(leaves));
-    node.handle_eof_received(leaves, at(1));
-    assert_eq!(flush(&mut node, leaves, 1).1, Disposition::Close);
+    let [closing, idle] = [operator(&mut node), operator(&mut node)];
+    assert!(node.wants_read(closing));
+    node.handle_eof_received(closing, at(1));
+    assert_eq!(flush(&mut node, closing, 1).1, Disposition::Close);
     let linger_ms = node.settings.limits.linger_ms;
-    assert_eq!(flush(&mut node, stays, linger_ms - 1).1, Disposition::Open);
-    assert_eq!(flush(&mut node, stays, linger_ms).1, Disposition::Finish);
+    assert_eq!(flush(&mut node, idle, linger_ms - 1).1, Disposition::Open);
+    assert_eq!(flush(&mut node, idle, linger_ms).1, Disposition::Finish);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_forget_does_not_wait_for_a_hung_disk_for_ever() {
     let waiting = (String::new(), Disposition::Open);
     assert_eq!(flush(&mut node, id, wait_ms - 1), waiting);
     let last = "BYE nothing is forgotten: its disk has made no room for the journal for 10000 ms\n";
-    let (said, disposition) = flush(&mut node, id, wait_ms);
-    assert_eq!((&*said, disposition), (last, Disposition::Finish));
+    let (output, disposition) = flush(&mut node, id, wait_ms);
+    assert_eq!((&*output, disposition), (last, Disposition::Finish));
     assert!(node.records().is_empty());
 }

@@ -69,10 +69,10 @@ impl Scene {
         while let Some(id) = self.node.poll_dirty() {
             let output = self.node.poll_output(id).to_vec();
             self.node.handle_output_sent(id, output.len(), now);
-            if let Some((riley, said)) = &mut self.riley
+            if let Some((riley, received)) = &mut self.riley
                 && *riley == id
             {
-                said.extend(output);
+                received.extend(output);
             }
             if self.node.poll_disposition(id, now) == Disposition::Close {
                 self.node.handle_connection_lost(id, None, now);
@@ -116,12 +116,12 @@ impl Scene {
                     self.node.handle_data_received(id, herd.as_bytes(), now);
                 }
             }
-            if let Some((id, said)) = &self.riley
-                && said.ends_with(b"\n")
+            if let Some((id, output)) = &self.riley
+                && output.ends_with(b"\n")
             {
                 let due = *proof_at.get_or_insert(self.ms + 2 * ONE_WAY_MS);
                 if due == self.ms {
-                    let nonce = said.trim_ascii().rsplit(|&byte| byte == b' ').next();
+                    let nonce = output.trim_ascii().rsplit(|&byte| byte == b' ').next();
                     let theirs = unhex::<16>(nonce.unwrap()).unwrap();
                     let proof = prove(&theirs);
                     let line = format!("PROOF {proof}\nLIFE 0123456789abcdef 7 - 0\n");
@@ -224,15 +224,15 @@ fn only_old_unproven_connections_are_displaced() {
     scene.turn();
     assert!(scene.node.session(first).is_none() && scene.node.session(second).is_some());
     assert_eq!(scene.counters().unproven_displaced, 1);
-    // A connection that is closing gives up its place at once.
+    // A connection that is closing gives up its slot at once.
     let now = at(scene.ms);
     scene.node.handle_data_received(third, b"nonsense\n", now);
     scene.node.handle_data_received(second, b"HERD ", now);
     assert!(scene.connects(from(4)).is_some());
     scene.turn();
     assert!(scene.node.session(third).is_none() && scene.node.session(second).is_some());
-    // A new connection takes the place of a connection from its own origin, if there is one. If
-    // that connection is young, the new connection is refused.
+    // A new connection takes the slot of a connection from its own origin, if there is one. If that
+    // connection is young, the new connection is refused.
     scene.ms = 700;
     let [two, four] = [from(2), from(4)];
     assert_eq!(scene.connects(four), None, "its own connection is young");
@@ -357,7 +357,7 @@ impl Scene {
 #[test]
 fn names_of_dialling_neighbours_are_resolved_in_sequence() {
     let mut scene = Scene::with_diallers(&["a.test", "192.0.2.7", "b.test", "a.test"]);
-    scene.connects(ip("203.0.113.1")); // takes the general place
+    scene.connects(ip("203.0.113.1")); // takes the only shared slot
     assert_eq!(asked(&mut scene), ["a.test"]);
     assert!(
         scene.connects(ip("192.0.2.7")).is_some(),

@@ -25,18 +25,18 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
         |node: &mut Node| node.handle_client_connected("192.0.2.1:1".parse().unwrap(), at(0));
     // Three clients: one does not finish its line, one asks Places, whose name is never resolved,
     // and one does not read its answers.
-    let [stalls, asks, deaf] = [(); 3].map(|()| client(&mut node).unwrap());
-    node.handle_data_received(stalls, b"half a li", at(10));
-    node.handle_data_received(asks, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
-    node.handle_data_received(deaf, b"x\n", at(30));
-    let mut story = Vec::new();
+    let [half_line, waits_for_places, reads_nothing] = [(); 3].map(|()| client(&mut node).unwrap());
+    node.handle_data_received(half_line, b"half a li", at(10));
+    node.handle_data_received(waits_for_places, b"IAMAT x +1+2 3\nWHATSAT x 1 1\n", at(20));
+    node.handle_data_received(reads_nothing, b"x\n", at(30));
+    let mut steps = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
         // No look-up gets a result. Connections are made in even steps of the story, and fail in
         // odd steps. Connections that are made get no bytes.
         while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {
-                match story.len() % 2 {
+                match steps.len() % 2 {
                     0 => node.handle_connection_made(id, at(now)),
                     _ => node.handle_connection_lost(id, Some(&"refused".into()), at(now)),
                 }
@@ -51,11 +51,11 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
             dispositions.push(disposition);
         }
         let next = node.next_deadline().unwrap().as_nanos();
-        story.push((next, dispositions));
+        steps.push((next, dispositions));
         now = next.max(now + 1);
         node.handle_deadlines(at(now));
     }
-    story
+    steps
 }
 
 #[test]
