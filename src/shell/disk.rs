@@ -413,7 +413,7 @@ impl Disk {
     }
 }
 
-/// Rejects a journal that is no regular file. A pipe or a device may have no end, and does not
+/// Rejects a journal that is not a regular file. A pipe or a device may have no end, and does not
 /// return what was written to it.
 fn is_regular(file: &File, path: &Path) -> Result<(), String> {
     let path = path.display();
@@ -557,7 +557,7 @@ fn create_next(directory_file: &File) -> io::Result<File> {
 /// Syncs the directory and its parent, because the journal file and the directory may be new.
 fn sync_directory(directory: &Path, directory_file: &File) -> Result<(), String> {
     // For a relative path with one component, `parent` returns the empty path, which cannot be
-    // opened. Joined to ".", it can.
+    // opened. After it is joined to ".", it can.
     let parent = directory.parent().map(|parent| Path::new(".").join(parent));
     let own = (directory.to_owned(), directory_file.sync_all());
     let parents = parent.map(|parent| {

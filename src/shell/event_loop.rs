@@ -77,8 +77,8 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// The time of the next try after a failed accept. `None` if accepting works.
     accept_retry_at: Option<Time>,
-    /// Whether accepting has failed and has not worked since: `false` again when the listeners have
-    /// no more connections to accept.
+    /// Whether the last accept failed. Stays `true` until the listeners have no more connections to
+    /// accept.
     is_accept_failing: bool,
     /// The connections that this turn serves. Those for which the turn before had no time come
     /// first.
@@ -400,7 +400,7 @@ impl Server {
     fn poll_timeout(&self, now: Time) -> Option<Duration> {
         let acceptable =
             self.accept_retry_at.is_none() && self.listeners.iter().any(|listener| listener.ready);
-        // The flags of signals are checked too, because a signal's byte can be lost: if the signal
+        // The flags of signals are checked too, because a signal's byte can be lost. If the signal
         // socket is full, the handler cannot write the byte, and does not try again.
         let is_ready = self.sockets.is_ready() || !self.running.is_empty();
         if acceptable || is_ready || self.signals.is_pending() {

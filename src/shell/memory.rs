@@ -31,7 +31,7 @@ const ASSUMED_MEMORY: u64 = 1 << 30;
 pub enum LimitKind {
     /// The memory of the machine.
     Physical,
-    /// This file of a cgroup.
+    /// A limit of a cgroup, from this file.
     Cgroup(PathBuf),
     /// RLIMIT_AS: the limit on the size of the address space.
     AddressSpace,

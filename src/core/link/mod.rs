@@ -32,17 +32,17 @@
 //!   server can have two secrets: see "A secret that is being changed" below.
 //! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life) and its wall
 //!   clock in nanoseconds since 1970. The other two fields state what the sender has of the
-//!   receiver's feed: the boot id of a life, and a position in that life's feed. They are `- 0` if
-//!   the sender has nothing. The receiver sends its feed from that position, or from the start if
-//!   it does not know that life.
+//!   receiver's feed. They are the boot id of a life, and a position in that life's feed. They are
+//!   `- 0` if the sender has nothing. The receiver sends its feed from that position, or from the
+//!   start if it does not know that life.
 //! - `AT`: a record of epoch 0, in the format of an answer to a client, or a tombstone (see below).
 //!   A record is not sent back to the neighbour that it came from.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
 //!   [`crate::core::table::records`] for what epochs are.
 //! - `SYNC`: "you now have everything up to this position of my feed". It follows each batch of
 //!   records. If nothing was sent for `heartbeat_ms`, a `SYNC` is sent as the heartbeat. After a
-//!   server has begun a new life, a neighbour keeps the position in the server's previous life
-//!   until the first `SYNC` of the new life.
+//!   server has begun a new life, a neighbour keeps its position in the server's previous life. The
+//!   first `SYNC` of the new life replaces that position.
 //! - `KEPT`: "I have kept everything up to this position of your feed, as safely as I promise it to
 //!   my own clients". Each `KEPT` has a new position. A `KEPT` is sent together with other output,
 //!   or alone 200 ms after the position is safe.
@@ -84,9 +84,9 @@
 //!
 //! A life is the history of one feed. A life ends when the process ends.
 //!
-//! A life also ends when a neighbour reports a position that this server cannot have sent: a
-//! position beyond every `SYNC` of this life, or beyond the end of an earlier life in the journal.
-//! That shows that the server's history was rolled back: an older copy of the data directory, or an
+//! A life also ends when a neighbour reports a position that this server cannot have sent. Such a
+//! position is beyond every `SYNC` of this life, or beyond the end of an earlier life in the
+//! journal. Then the server's history was rolled back: an older copy of the data directory, or an
 //! older snapshot of the machine, was restored. The neighbours have positions of changes that this
 //! server has lost. So this server begins a new life at once. It sends its whole feed to every
 //! neighbour, and requests the whole feed of every neighbour.
@@ -164,7 +164,7 @@
 //! like all other records. A client cannot send one: `-` is no location.
 //!
 //! A server of a version without tombstones breaks the link when a tombstone arrives ("not an AT
-//! line"), and again on each new link. It leaves tombstones out when it reads a journal. So
+//! line"), and again on each new link. Such a server ignores the tombstones in a journal. So
 //! `herd-client forget` asks all servers for their status first, and forgets nothing if one of them
 //! sends no `forgotten`.
 

@@ -1,10 +1,10 @@
 //! The proof that the two ends of a link know the herd's secret. The secret itself is not sent.
 //!
 //! The proof of a side is an HMAC-SHA256 with the secret as its key. The message has six lines,
-//! each ended by LF: `herd-mio link 1`; `dialler` or `acceptor` (the side that sends the proof);
-//! the dialler's name; the acceptor's name; the dialler's nonce; the acceptor's nonce. A recorded
-//! proof is useless later, because the message contains both nonces. A proof that is sent back to
-//! its sender is useless too, because the message contains the sender's side.
+//! each ended by LF: `herd-mio link 1`; `dialler` or `acceptor`, which is the side that sends the
+//! proof; both names; both nonces. The dialler's name and nonce come before the acceptor's. A
+//! recorded proof is useless later, because the message contains both nonces. A proof that is sent
+//! back to its sender is useless too, because the message contains the sender's side.
 
 use ring::hmac;
 

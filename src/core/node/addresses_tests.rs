@@ -72,14 +72,14 @@ impl Scene {
         while let Some(due) = self.node.next_deadline().filter(|due| *due <= until) {
             self.now.time = due;
             self.node.handle_deadlines(self.now);
-            self.settle();
+            self.flush_all();
         }
         self.now.time = until;
         self
     }
 
     /// Flushes all dirty connections once, as the event loop does at the end of a turn.
-    fn settle(&mut self) {
+    fn flush_all(&mut self) {
         while let Some(id) = self.node.poll_dirty() {
             let waiting = self.node.poll_output(id).len();
             self.node.handle_output_sent(id, waiting, self.now);
@@ -92,7 +92,7 @@ impl Scene {
     /// Returns the addresses and connections that the server has requested to connect since the
     /// last call.
     fn tried(&mut self) -> Vec<(IpAddr, ConnId)> {
-        self.settle();
+        self.flush_all();
         let mut tried = Vec::new();
         while let Some(request) = self.node.poll_request() {
             match request {
@@ -213,7 +213,7 @@ fn a_lost_client_cancels_its_connection_attempts() {
     // connection.
     scene.node.handle_connection_made(first, scene.now);
     assert_eq!(scene.node.poll_output(first), b"");
-    scene.settle();
+    scene.flush_all();
     assert_eq!(scene.node.connections(), 0);
     let address = "192.0.2.9:2".parse().unwrap();
     scene.client = scene

@@ -3,8 +3,8 @@
 //! the node warns once.
 //!
 //! Such a link stays up. Otherwise an expired certificate would cut the herd apart at once. The
-//! neighbours cannot make a new link with that certificate: an expired certificate is refused, and
-//! links do not use TLS session resumption, which would skip the check.
+//! neighbours cannot make a new link with that certificate, because an expired certificate is
+//! refused. Links do not use TLS session resumption, which would skip this check.
 
 use std::time::Duration;
 

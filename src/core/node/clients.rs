@@ -175,7 +175,7 @@ impl Node {
             false => self.admission.leave(address),
         }
         if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.mark_all_dirty(); // links that have records left send them now
+            self.mark_all_dirty(); // links with unsent records send them now
             self.tally.log_budget.log_left_out(&self.settings.limits);
         }
     }

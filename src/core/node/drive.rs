@@ -57,9 +57,9 @@ pub trait Io {
     /// connection.
     fn close(&mut self, id: ConnId, why: Option<&SocketError>);
 
-    /// The connection is flushed for this turn, and stays open. `wants` is the events for which the
-    /// connection waits. If the socket is already ready for one of them, the connection is served
-    /// again in the next turn.
+    /// The connection is flushed for this turn, and stays open. The connection waits for the events
+    /// in `wants`. If the socket is already ready for one of them, the connection is served again
+    /// in the next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
     /// Whether the turn ends here, between two steps. The simulator crashes servers at such points.

@@ -3,8 +3,8 @@
 //! The age counts from the record's [effective
 //! time](crate::core::wire::posix_time::effective_time). Every server computes the same effective
 //! time from the record's line. So no message is needed: each server expires the record when its
-//! own clock has reached the end of the time to live. The table does not give out expired records.
-//! A sweep, which is a search of the table in small steps, removes them.
+//! own clock has reached the end of the time to live. The table never returns expired records. A
+//! sweep, which is a search of the table in small steps, removes them.
 //!
 //! A tombstone expires in the same way, and later than the record that it replaced. A record that
 //! won by a greater epoch can have an earlier effective time than the record that it replaced. Then

@@ -62,7 +62,7 @@ impl Scene {
         self.node.handle_neighbour_connected(address, at(self.ms))
     }
 
-    /// Ends the turn, and advances the clock by one millisecond.
+    /// Ends one iteration of the event loop, and advances the clock by one millisecond.
     fn turn(&mut self) {
         let now = at(self.ms);
         self.node.handle_deadlines(now);
@@ -198,10 +198,13 @@ fn a_flood_from_few_networks_does_not_block_another_address() {
         let linked = scene.links_within(ip("198.51.100.9"), flood);
         assert!(linked.is_some(), "{name}: {:?}", scene.counters());
         // A network may make 20 connections at once, and 2 per second after that.
-        let come = IN_A_MS * scene.ms;
+        let attempts = IN_A_MS * scene.ms;
         let most = networks * (20 + 2 * scene.ms / 1_000 + 1);
         let throttled = scene.counters().unproven_throttled;
-        assert!(throttled >= come - most, "{name}: {throttled} of {come}");
+        assert!(
+            throttled >= attempts - most,
+            "{name}: {throttled} of {attempts}"
+        );
     }
 }
 
@@ -297,16 +300,16 @@ fn unproven_limits_cover_loopback_only_if_set() {
         max_unproven: 30,
         ..Limits::default()
     };
-    let come = |limits: &Limits| {
+    let attempts = |limits: &Limits| {
         let mut scene = Scene::new("127.0.0.1", limits.clone());
-        let come = (0..40).filter_map(|_| scene.connects(ip("127.0.0.1")));
-        come.count()
+        let attempts = (0..40).filter_map(|_| scene.connects(ip("127.0.0.1")));
+        attempts.count()
     };
-    assert_eq!(come(&limits), 30);
+    assert_eq!(attempts(&limits), 30);
     limits.set.insert("max_unproven_new".to_owned());
-    assert_eq!(come(&limits), 20);
+    assert_eq!(attempts(&limits), 20);
     limits.set.insert("max_unproven_per_neighbour".to_owned());
-    assert_eq!(come(&limits), 4);
+    assert_eq!(attempts(&limits), 4);
 }
 
 /// Returns the names whose look-up the server requests now.

@@ -189,12 +189,12 @@ impl Node {
             let Some(call) = exchange.call() else {
                 continue;
             };
-            let is_its = self
+            let is_listed = self
                 .calls
                 .get(call)
                 .is_some_and(|call| call.connections().contains(&id));
             ensure!(
-                is_its,
+                is_listed,
                 "connection {} is for call {}, which has others",
                 id.serial(),
                 call.serial()

@@ -90,7 +90,8 @@ impl Node {
     /// each entry of the journal, then [`Node::journal_opened`], all before any other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let neighbours = self.herd.iter();
-        // Each neighbour has two entries: `Heard` and `Told`.
+        // Each neighbour has two entries in the journal: `Received`, how far its feed was received,
+        // and `Confirmed`, how far our feed was sent to it.
         let heard_bytes = neighbours
             .map(|neighbour| Entry::position_bytes(neighbour.name().len()) as u64 * 2)
             .sum();
@@ -205,14 +206,14 @@ impl Node {
     fn next_journal_work(&mut self, now: Now) -> Option<DiskWork> {
         let journal = self.journal.as_mut()?;
         let herd = &self.herd;
-        let heard = |out: &mut Vec<u8>| {
+        let write_positions = |out: &mut Vec<u8>| {
             for neighbour in herd.iter() {
                 let name = neighbour.name().as_bytes();
-                if let Some(heard) = neighbour.received() {
+                if let Some(received) = neighbour.received() {
                     Entry::Received {
                         neighbour: name,
-                        boot: heard.boot,
-                        position: heard.position,
+                        boot: received.boot,
+                        position: received.position,
                     }
                     .write(out);
                 }
@@ -225,7 +226,7 @@ impl Node {
         };
         let work = journal
             .durability
-            .next_work(&mut self.records, now.time, heard);
+            .next_work(&mut self.records, now.time, write_positions);
         let time_limit = self.settings.limits.journal_wait_ms.to_duration();
         journal.held_due = (journal.durability.is_refused() && !journal.held.is_empty())
             .then(|| journal.held_due.unwrap_or(now.time + time_limit));
@@ -280,7 +281,7 @@ impl Node {
     }
 
     /// Returns the sequence number of the last change that may be sent to clients and neighbours.
-    pub(super) fn released(&self) -> u64 {
+    pub(super) fn sendable_through(&self) -> u64 {
         self.journal
             .as_ref()
             .map_or(u64::MAX, |journal| journal.durability.sendable_through())

@@ -202,7 +202,8 @@ enum Phase {
     Overdue,
 }
 
-/// The progress of which links and waiting clients are informed: see `Node::announce_progress`.
+/// Three numbers. When one of them changes, links or waiting clients may have output to send: see
+/// `Node::announce_progress`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
     /// The sequence number of the last change that may be sent to clients and neighbours.

@@ -69,7 +69,7 @@ impl Node {
     fn announce_progress(&mut self) {
         let last_seq = self.records.last_seq();
         let progress = Progress {
-            sendable_through: self.released().min(last_seq),
+            sendable_through: self.sendable_through().min(last_seq),
             appended_through: self.appended_through().min(last_seq),
             refused_records: self.herd.refused_records(),
         };
@@ -97,8 +97,8 @@ impl Node {
     }
 
     /// Returns what to do with the connection: keep it open, finish or close it. Call this after
-    /// the output was written. This also adds the connection's next deadline to the heap, and puts
-    /// the connection on the journal's lists if it waits for the journal.
+    /// the output was written. This method also adds the connection's next deadline to the heap. If
+    /// the connection waits for the journal, the method puts the connection on the journal's lists.
     pub fn poll_disposition(&mut self, id: ConnId, now: Now) -> Disposition {
         if self.phase == Phase::Overdue {
             return Disposition::Close;
@@ -170,7 +170,7 @@ impl Dirty {
 
     fn begin_round(&mut self) {
         if self.links.is_empty() && self.others.is_empty() {
-            return; // the last round was returned whole, so it has no next connection
+            return; // the last round is finished, so `next` returns `None`
         }
         self.is_round = true;
         self.round.clear();

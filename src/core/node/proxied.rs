@@ -20,8 +20,8 @@ const HEADER_REQUIRED: &str =
     "a connection from this address has to begin with a PROXY header (clients.proxies)";
 
 impl Node {
-    /// A listed proxy has connected to the clients' port. If too many connections wait for their
-    /// header, the oldest of them is closed.
+    /// A proxy that is listed in `clients.proxies` has connected to the clients' port. If too many
+    /// connections wait for their header, the oldest of them is closed.
     pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
         let max = self.settings.limits.max_unidentified.to_count();
         if self.unidentified.len() >= max {

@@ -154,7 +154,7 @@ impl Node {
             debug_assert!(false, "the queue holds only calls that are out");
             return false;
         };
-        let may_use_kept = !call.was_retried() && !self.calls.idle_connections().is_empty();
+        let may_reuse = !call.was_retried() && !self.calls.idle_connections().is_empty();
         let payer = match self.payer([origin].into_iter().chain(call.origins()), now) {
             Ok(payer) => payer.unwrap_or(origin),
             Err(error) => {
@@ -163,14 +163,14 @@ impl Node {
                 return true;
             }
         };
-        if !may_use_kept && !self.calls.may_connect() {
+        if !may_reuse && !self.calls.may_connect() {
             return false;
         }
         if !self.quota_allows_question(now) {
             return false;
         }
         let quota = &self.settings.places.quota;
-        if may_use_kept {
+        if may_reuse {
             let request = self.request(id);
             let Some(connection) = self.calls.take_idle(id, payer) else {
                 return false;

@@ -1,5 +1,6 @@
-//! Admission of clients. There are limits on all clients, on the clients of one address, and on the
-//! rejected clients that get an answer.
+//! Admission of clients. There are limits on all clients, on the clients of one [`origin`], and on
+//! the rejected clients that get an answer. An origin is an IPv4 address, or the first 64 bits of
+//! an IPv6 address.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -2,19 +2,19 @@
 //! that are closed if this is too much.
 //!
 //! ```text
-//!   a connection was flushed ──► its share is updated ──► the sum ── above limits.buffer_bytes ──► eviction
+//!   a connection was flushed ──► its usage is updated ──► the sum ── above limits.buffer_bytes ──► eviction
 //! ```
 //!
 //! A limit on each connection does not bound the sum: the default limits allow gigabytes. So all
 //! buffers share one budget, `limits.buffer_bytes`. If the sum is greater than the budget,
-//! connections are closed ("evicted", as Redis calls it) until the sum is at most 7/8 of the
-//! budget. Then another 1/8 of the budget has to fill before the next eviction. So scans over all
-//! connections are rare.
+//! connections are evicted: they are closed until the sum is at most 7/8 of the budget. Redis uses
+//! the same word. Then another 1/8 of the budget has to fill before the next eviction. So scans
+//! over all connections are rare.
 //!
 //! The connections with the greatest product of bytes and age are evicted first.
 //! [`BufferUsage::age`] is the time for which the connection has held bytes. The age decreases when
-//! the socket accepts output. So a client that reads nothing is evicted first, then a client that
-//! reads slowly, then a client that reads as fast as it is answered.
+//! the socket accepts output. So a client that reads nothing is evicted before a client that reads
+//! slowly. A client that reads as fast as it gets answers is evicted last.
 
 use std::fmt;
 use std::time::Duration;
@@ -142,7 +142,7 @@ struct Unlogged {
 pub struct BufferBudget {
     /// The maximum.
     budget: u64,
-    /// The sum of the bytes in the shares of all connections.
+    /// The number of bytes in the buffers of all connections: the sum of their usages.
     connection_bytes: u64,
     /// The number of bytes in answers of Places that wait for their clients.
     answer_bytes: u64,
@@ -180,7 +180,7 @@ impl BufferBudget {
 
     /// Sets the number of bytes that the connection's buffers hold to `bytes`. `idle_bytes` is the
     /// number of bytes that the connection holds when it is idle. Only this method changes the sum
-    /// of all shares.
+    /// of all usages.
     #[inline]
     pub fn account(&mut self, usage: &mut BufferUsage, bytes: usize, idle_bytes: usize, now: Time) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);

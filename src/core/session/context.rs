@@ -47,9 +47,9 @@ impl Context<'_> {
         self.of_journal(Durability::sendable_through)
     }
 
-    /// Returns the sequence number of a change. This change and all earlier changes are stored as
-    /// durably as the [`Fsync`](crate::core::journal::durability::Fsync) setting promises to a
-    /// client. Without a journal, this is `u64::MAX`.
+    /// Returns the sequence number up to which all changes are stored as durably as the
+    /// [`Fsync`](crate::core::journal::durability::Fsync) setting promises to a client. Without a
+    /// journal, this is `u64::MAX`.
     #[inline]
     #[must_use]
     pub fn durable_through(&self) -> u64 {

@@ -10,11 +10,11 @@
 //! commands that succeed are not limited.
 //!
 //! The share and the budget are token buckets of bytes. If one of them has too few bytes for a log
-//! line, the line is left out: it is not written, and the client's count of such lines grows. When
-//! the period (`limits.log_faults_ms`) is over, or the client's connection is lost, one log line
-//! shows the client's count. If the budget has too few bytes for this log line too, the client's
-//! count is added to the count in the budget. One log line about all clients shows that count. So
-//! each log line is either written or counted.
+//! line, the line is left out. A line that is left out is not written, but added to the client's
+//! count of such lines. When the period (`limits.log_faults_ms`) is over, or the client's
+//! connection is lost, one log line shows the client's count. If the budget has too few bytes for
+//! this log line too, the client's count is added to the count in the budget. One log line about
+//! all clients shows that count. So each log line is either written or counted.
 
 use log::warn;
 

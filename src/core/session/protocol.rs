@@ -101,8 +101,8 @@ pub trait Protocol {
     /// Whether input of the session waits until the journal has reserved disk space.
     fn awaits_disk_space(&self) -> bool;
 
-    /// Returns the sequence number of a change. The output may be sent only after the journal has
-    /// stored this change. Returns 0 if the output does not wait for the journal.
+    /// Returns the sequence number of the change that the journal has to store before the output
+    /// may be sent. Returns 0 if the output does not wait for the journal.
     fn required_seq(&self) -> u64;
 
     /// Returns the time at which [`Protocol::deadline_reached`] has to be called.

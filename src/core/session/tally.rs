@@ -133,8 +133,8 @@ pub struct Tally {
     pub buffers: BufferBudget,
     /// The maximum number of clients, for the `STATUS` line.
     pub max_clients: u64,
-    /// A bucket for each origin. It contains the number of new clients that the origin may still
-    /// introduce.
+    /// A bucket for each origin. The bucket contains one token for each new client that `IAMAT`s
+    /// from this origin may still add.
     new_names: OriginBuckets,
 }
 

@@ -60,8 +60,8 @@ pub fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | HANDSHAKE, 3, ..])
 }
 
-/// Whether bytes begin like the hello of a TLS client: a TLS record of SSL 3.0 to TLS 1.3 that
-/// contains a `ClientHello` (RFC 8446, sections 4 and 5.1). No text begins like this.
+/// Whether bytes begin like a TLS record of SSL 3.0 to TLS 1.3 that contains a `ClientHello`, which
+/// is a client's first message (RFC 8446, sections 4 and 5.1). No text begins like this.
 #[must_use]
 pub fn is_hello(bytes: &[u8]) -> bool {
     matches!(bytes, [0x16, 3, 0..=4, _, _, 1, ..])
@@ -245,10 +245,10 @@ impl RecordLayer {
         usize::from(u16::from_be_bytes([high, low]))
     }
 
-    /// Returns how many bytes of the present TLS record count. A TLS record of the type handshake
-    /// is unencrypted or of TLS 1.2, so it has no padding, and rustls stores only its body. If its
-    /// header counted too, a short handshake in TLS records of one byte each would exceed the
-    /// limit.
+    /// Returns how many bytes of the present TLS record rustls may have stored. A TLS record of the
+    /// type handshake is unencrypted or of TLS 1.2, so it has no padding, and rustls stores only
+    /// its body. If its header counted too, a short handshake in TLS records of one byte each would
+    /// exceed the limit.
     fn partial_bytes(&self) -> usize {
         match self.header_bytes {
             HEADER if self.header[0] == HANDSHAKE => self.length() - self.remaining,
@@ -258,7 +258,7 @@ impl RecordLayer {
     }
 
     /// rustls has processed all complete TLS records, and stores none of them any more.
-    fn processed(&mut self) {
+    fn mark_processed(&mut self) {
         self.buffered = 0;
     }
 
@@ -346,14 +346,14 @@ impl Tls {
         } else {
             return Ok(());
         };
-        let where_ = if self.connection.is_handshaking() {
+        let subject = if self.connection.is_handshaking() {
             "its TLS handshake has"
         } else {
             "without any data it sent"
         };
         Err(TlsError::new(
             FailureKind::TooLarge,
-            format!("{where_} more than {what}"),
+            format!("{subject} more than {what}"),
         ))
     }
 
@@ -468,7 +468,7 @@ impl Tls {
                 self.records.without_plaintext = 0;
             }
             if waiting > 0 || handshake_done || has_answered {
-                self.records.processed();
+                self.records.mark_processed();
             }
             self.check_limits()?;
             let start = plaintext.len();
@@ -968,7 +968,7 @@ mod tests {
         assert_eq!((records.buffered, records.partial_bytes()), (100, 7));
         records.data_received(&[0; 7]);
         assert_eq!((records.buffered, records.without_plaintext), (114, 101));
-        records.processed();
+        records.mark_processed();
         records.data_received(&[23]);
         assert_eq!((records.buffered, records.partial_bytes()), (0, 1));
     }

@@ -115,8 +115,8 @@ pub struct UnprovenPeers {
     peers: Vec<Peer>,
     /// The addresses from which neighbours dial, and the number of neighbours at each address.
     neighbours: BTreeMap<IpAddr, u64>,
-    /// A bucket for each network. It contains the number of connections that may still come from
-    /// the network.
+    /// A bucket for each network. The bucket contains one token for each connection that may still
+    /// come from the network.
     new_connections: OriginBuckets,
 }
 
@@ -161,17 +161,17 @@ impl UnprovenPeers {
             }
         };
         self.peers.retain(|it| state_of(it.id) != PeerState::Closed);
-        let shares_places =
+        let shares_slots =
             |it: &Peer| it.kind == kind && (kind == SlotKind::Shared || it.address == address);
-        let rivals: Vec<&Peer> = self.peers.iter().filter(|it| shares_places(it)).collect();
+        let same_slots: Vec<&Peer> = self.peers.iter().filter(|it| shares_slots(it)).collect();
         let mut displaced = None;
-        if rivals.len() >= max.to_count() {
+        if same_slots.len() >= max.to_count() {
             let grace = limits.unproven_grace_ms.to_duration();
             let is_same_origin = |it: &&Peer| origin(it.address) == origin(address);
             let is_old =
                 |it: &Peer| now.since(it.since) >= grace || state_of(it.id) == PeerState::Closing;
-            let has_same_origin = rivals.iter().any(is_same_origin);
-            let candidates: Vec<Id> = rivals
+            let has_same_origin = same_slots.iter().any(is_same_origin);
+            let candidates: Vec<Id> = same_slots
                 .into_iter()
                 .filter(|it| (!has_same_origin || is_same_origin(it)) && is_old(it))
                 .map(|it| it.id)
@@ -194,7 +194,7 @@ impl UnprovenPeers {
         })
     }
 
-    /// Takes one connection out of the bucket of the network of `address`.
+    /// Takes one token out of the bucket of the network of `address`, for a new connection.
     fn admit_new(&mut self, address: IpAddr, limits: &Limits, now: Time) -> Result<(), Refusal> {
         let size = new_per_network(limits);
         if !limits.holds_for("max_unproven_new", address)
@@ -218,8 +218,8 @@ impl UnprovenPeers {
     }
 
     /// Frees the slot of the connection `id`, because the connection has proven a name. Puts the
-    /// connection back into the bucket of its network. So the limit on new connections does not
-    /// hold for operators and neighbours, but for all other peers of their network.
+    /// connection's token back into the bucket of its network. So the limit on new connections does
+    /// not hold for operators and neighbours, but for all other peers of their network.
     pub fn remove_proven(&mut self, id: Id, limits: &Limits) {
         let Some(index) = self.peers.iter().position(|it| it.id == id) else {
             return;

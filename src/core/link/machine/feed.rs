@@ -79,7 +79,7 @@ impl Link {
                 self.send_sync(herd);
             }
             // A new number of refused records is sent here only if it is 0, or at least twice the
-            // number that was sent last. The heartbeat sends every other new number.
+            // number that was sent last. The heartbeat sends all other new numbers.
             let (refused_records, sent) = (herd.refused_records(), self.last_lacks);
             if refused_records != sent && (refused_records == 0 || refused_records / 2 >= sent) {
                 self.send_lacks(refused_records);

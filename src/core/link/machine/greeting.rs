@@ -172,18 +172,18 @@ impl Link {
         let their_name = self
             .neighbour
             .map_or(OPERATOR, |neighbour| context.herd.get(neighbour).name());
-        let (us, them) = (
+        let (own, other) = (
             (&*context.settings.name, &self.nonce),
             (their_name, their_nonce),
         );
         match self.side {
             Side::Dialler => Parties {
-                dialler: us,
-                acceptor: them,
+                dialler: own,
+                acceptor: other,
             },
             Side::Acceptor => Parties {
-                dialler: them,
-                acceptor: us,
+                dialler: other,
+                acceptor: own,
             },
         }
     }
@@ -196,14 +196,14 @@ impl Link {
         context: &mut Context<'_>,
     ) -> Result<(), LinkError> {
         let parties = self.parties(their_nonce, context);
-        let them = self.side.other();
+        let other = self.side.other();
         let mut accepted = (1..).zip(context.settings.secrets.accepted());
         let Some((secret_number, secret)) =
-            accepted.find(|(_, secret)| parties.is_valid_proof(them, secret, proof))
+            accepted.find(|(_, secret)| parties.is_valid_proof(other, secret, proof))
         else {
             return Err(wrong_proof(
                 &parties,
-                them,
+                other,
                 proof,
                 &context.settings.secrets,
             ));

@@ -612,9 +612,9 @@ impl Link {
         self.close(reason, false, now);
     }
 
-    /// Stores how a connection that we dialled ended. Returns `true` if the neighbour is to be
-    /// dialled at once without TLS: this attempt with TLS failed, and our settings offer TLS but do
-    /// not require it.
+    /// Stores how a connection that we dialled ended. Returns `true` if this attempt with TLS
+    /// failed, and our settings offer TLS but do not require it. Then the neighbour is to be
+    /// dialled at once without TLS.
     fn report_attempt(&self, context: &mut Context<'_>) -> bool {
         let Some(neighbour) = self.dialled() else {
             return false;

@@ -73,9 +73,10 @@ struct Lag {
 }
 
 impl Lag {
-    /// Returns the time since a change was marked, if the neighbour has not confirmed the marked
-    /// change. Otherwise marks the last change that it has to confirm, `confirmable`, if it is
-    /// unconfirmed, and returns 0. The neighbour has confirmed all changes up to `confirmed`.
+    /// The neighbour has confirmed all changes up to `confirmed`. If this does not include the
+    /// marked change, returns the time since the change was marked. Otherwise returns 0, and marks
+    /// `confirmable`, the last change that the neighbour has to confirm, if that change is
+    /// unconfirmed.
     fn measure(&mut self, confirmed: u64, confirmable: u64, now: Time) -> Duration {
         match self.mark {
             Some((seq, since)) if confirmed < seq => now.since(since),
@@ -192,7 +193,7 @@ impl Neighbour {
         &self.settings.address
     }
 
-    /// Whether this server dials, and not the neighbour.
+    /// Whether this server dials the neighbour. If not, the neighbour dials this server.
     #[must_use]
     pub fn we_dial(&self) -> bool {
         self.settings.we_dial

@@ -13,8 +13,8 @@
 //!       └────────────────────────────────────────┘
 //! ```
 //!
-//! Each row is the setting of one side, and each column is the setting of the other side. It does
-//! not matter which side dials:
+//! Each row is the setting of one side, and each column is the setting of the other side. The
+//! result is the same, whichever side dials:
 //!
 //! | | none | `offered` | `required` |
 //! |---|---|---|---|
@@ -48,7 +48,7 @@ impl TlsOffer {
         self.next_is_plaintext
     }
 
-    /// A dialled connection has ended in this way.
+    /// Stores how a dialled connection ended. The next attempt depends on this.
     pub fn record(&mut self, outcome: AttemptOutcome) {
         *self = match outcome {
             AttemptOutcome::TlsRefused => TlsOffer {
