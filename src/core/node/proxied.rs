@@ -66,8 +66,8 @@ impl Node {
     }
 
     /// Closes a proxy's connection, and logs the reason. The reason is sent only if
-    /// [`Refusal::is_told`] allows it and the clients' port does not use TLS. If too many rejected
-    /// clients are being answered, the reason is not sent either.
+    /// [`Refusal::sends_reason`] allows it and the clients' port does not use TLS. If too many
+    /// rejected clients are being answered, the reason is not sent either.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {

@@ -148,7 +148,7 @@ impl Node {
     }
 
     /// Gives call `id` a connection, or ends the call. `origin` is the origin that is next in the
-    /// queue: see [`crate::core::places::queue`]. Returns `false` if the call has to wait.
+    /// queue: see `core/places/queue.rs`. Returns `false` if the call has to wait.
     fn start_call(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the queue holds only calls that are out");
