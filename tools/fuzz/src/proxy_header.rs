@@ -49,7 +49,7 @@ fn in_pieces(bytes: &[u8], step: usize, parsed: Parsed) {
     let mut proxied = Proxied::new(SocketAddr::from(([10, 0, 0, 2], 1)));
     let mut before = 0;
     for piece in bytes.chunks(step) {
-        match proxied.take(piece, &limits) {
+        match proxied.receive(piece, &limits) {
             Ok(None) => before += piece.len(),
             Ok(Some((header, used))) => {
                 assert_eq!(parsed, Parsed::Header(header));

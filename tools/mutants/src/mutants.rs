@@ -928,8 +928,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a journal is compacted again as soon as it was",
         file: "src/core/journal/durability/compaction.rs",
-        from: "self.compact_bytes.max(table_bytes_needed + table_bytes_needed / 2)",
-        to: "self.compact_bytes.min(table_bytes_needed / 2)",
+        from: "self.compact_bytes.max(needed + needed / 2)",
+        to: "self.compact_bytes.min(needed / 2)",
         caught_by: SIMULATED,
         missed: None,
     },

@@ -259,10 +259,9 @@ impl Durability {
     }
 
     /// Returns the length of the journal, in bytes, above which a compaction begins.
-    /// `table_bytes_needed` is the result of [`Durability::table_bytes_needed`].
-    pub(super) fn compaction_threshold(&self, table_bytes_needed: u64) -> u64 {
-        self.compact_bytes
-            .max(table_bytes_needed + table_bytes_needed / 2)
+    /// `needed` is the result of [`Durability::table_bytes_needed`].
+    pub(super) fn compaction_threshold(&self, needed: u64) -> u64 {
+        self.compact_bytes.max(needed + needed / 2)
     }
 
     /// Returns the maximum length of the journal in bytes: twice the bytes that its table needs,
@@ -274,8 +273,8 @@ impl Durability {
 
     /// Returns the number of bytes that are reserved for the next file before a compaction begins.
     pub(super) fn next_reserve_target(&self, table: u64) -> u64 {
-        let table_bytes_needed = self.table_bytes_needed(table);
-        table_bytes_needed + table_bytes_needed / 4 + self.reserve_step
+        let needed = self.table_bytes_needed(table);
+        needed + needed / 4 + self.reserve_step
     }
 
     /// Whether a compaction has to begin, and can begin.
@@ -283,8 +282,8 @@ impl Durability {
         let Some(next) = &self.next else {
             return false;
         };
-        let table_bytes_needed = self.table_bytes_needed(table);
-        if self.compaction != Compaction::Idle || next.reserved < table_bytes_needed {
+        let needed = self.table_bytes_needed(table);
+        if self.compaction != Compaction::Idle || next.reserved < needed {
             return false;
         }
         let is_unusable = self.is_old_format || self.rewrite_at.is_some_and(|at| at <= now);
@@ -292,11 +291,10 @@ impl Durability {
             return true;
         }
         let length = self.current.length;
-        let is_long = length > self.compaction_threshold(table_bytes_needed);
+        let is_long = length > self.compaction_threshold(needed);
         // On a full disk, a shorter journal is compacted too, if this frees enough bytes.
-        let gain = length.saturating_sub(table_bytes_needed);
-        let is_short =
-            self.current.is_full() && gain > (self.reserve_step / 4).max(table_bytes_needed / 8);
+        let gain = length.saturating_sub(needed);
+        let is_short = self.current.is_full() && gain > (self.reserve_step / 4).max(needed / 8);
         (is_long || is_short) && self.compact_after <= now
     }
 

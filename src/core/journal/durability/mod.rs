@@ -1001,8 +1001,8 @@ impl Durability {
 
     /// Decides whether `IAMAT`s are refused. Logs when refusing begins and when it ends.
     fn update_refusing(&mut self, table: u64, now: Time) {
-        let table_bytes_needed = self.table_bytes_needed(table);
-        let is_long = self.current.length > self.compaction_threshold(table_bytes_needed);
+        let needed = self.table_bytes_needed(table);
+        let is_long = self.current.length > self.compaction_threshold(needed);
         self.is_compaction_wanted =
             is_long && self.compaction == Compaction::Idle && now < self.compact_after;
         let is_next_full = self.next.as_ref().is_some_and(JournalFile::is_full);
@@ -1013,8 +1013,7 @@ impl Durability {
             && (is_stuck || is_waiting && !self.compaction.is_running());
         if is_refusing {
             let spare = self.next.as_ref().map_or(0, |next| next.reserved);
-            self.wanted_bytes =
-                table_bytes_needed.saturating_sub(spare) + self.reserve_step.min(128 << 10);
+            self.wanted_bytes = needed.saturating_sub(spare) + self.reserve_step.min(128 << 10);
         }
         if std::mem::replace(&mut self.is_refusing, is_refusing) == is_refusing {
             return;
