@@ -110,7 +110,7 @@
 //!
 //! # One WHATSAT, and a slow Google Places
 //!
-//! 1. `Client::command` handles the command. `Asked::new` copies the line of the record and makes
+//! 1. `Client::command` handles the command. `PendingWhatsat::new` copies the line of the record and makes
 //!    the [`Question`](core::places::request::Question). The client runs no further commands and
 //!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_places` passes the
 //!    question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a call with
