@@ -110,12 +110,12 @@
 //!
 //! # One WHATSAT, and a slow Google Places
 //!
-//! 1. `Client::command` handles the command. `PendingWhatsat::new` copies the line of the record and makes
-//!    the [`Question`](core::places::request::Question). The client runs no further commands and
-//!    returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces). `Node::ask_places` passes the
-//!    question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a call with
-//!    the same question, or adds a new call to the queue and its deadline to the heap. The client
-//!    is [suspended](core::client::Client::suspend).
+//! 1. `Client::command` handles the command. `PendingWhatsat::new` copies the line of the record
+//!    and makes the [`Question`](core::places::request::Question). The client runs no further
+//!    commands and returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces).
+//!    `Node::ask_places` passes the question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a
+//!    call with the same question, or adds a new call to the queue and its deadline to the heap.
+//!    The client is [suspended](core::client::Client::suspend).
 //! 2. Every event ends in `Node::handle`, which calls `advance_calls`. This function gives the
 //!    waiting call an idle connection if there is one. Otherwise it starts a race of connections to
 //!    the addresses of Places (`Race` in [`core::places::call`],
@@ -129,9 +129,9 @@
 //!    [`Response`](core::places::response::Response) until it is complete.
 //! 4. Then the exchange returns [`Effect::Answered`](core::places::exchange::Effect::Answered).
 //!    `exchange_answered` checks the response. `finish_call` puts the outcome into the list of
-//!    answers, together with all clients that wait for it. `advance_calls` delivers the answers:
-//!    `Client::resume` appends the line and the JSON to the output, and `Client::resume_input` runs
-//!    the commands that waited.
+//!    answers, together with all clients that wait for it. `advance_calls` delivers the
+//!    answers: `Client::resume` appends the line and the JSON to the output, and
+//!    `Client::resume_input` runs the commands that waited.
 //! 5. If Places takes too long, `Timer::Call` is due. `call_due` answers the clients that have
 //!    waited too long, with an error in the format of the API. If no other client waits for the
 //!    call, the call ends. While a call waits for Places, all other clients are served, because

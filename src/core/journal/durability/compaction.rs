@@ -131,7 +131,7 @@ const TRANSITIONS: [(StateKind, Cause, StateKind); 13] = {
     ]
 };
 
-/// The state of the compaction, as tests and the simulator see it: [`Compaction`] without its data.
+/// The state of the compaction, as tests and the simulator see it: `Compaction` without its data.
 /// `Absent` counts as `Creating`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CompactionPhase {
