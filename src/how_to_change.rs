@@ -2,8 +2,8 @@
 //!
 //! Each recipe was tried: the change was made, built and run, and the files were counted. The
 //! compiler finds most of the code to change, because a `match` over a type of this crate names
-//! every case. "Files" counts only files of `src`, without tests and tools. `cargo test` fails if a
-//! file on this page does not exist any more.
+//! every case. The column "files" counts only files of `src`, without tests and tools. `cargo test`
+//! fails if a file on this page does not exist any more.
 //!
 //! | change | files |
 //! |---|---|

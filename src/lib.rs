@@ -8,7 +8,7 @@
 //!
 //! Each server is one thread around one [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html):
 //! no futures, no tasks, no callbacks. An async runtime keeps state in the frames of suspended
-//! coroutines. Here that state is written as ordinary values, which can be inspected.
+//! coroutines. In this crate, that state is in ordinary values, which can be inspected.
 //!
 //! # The modules
 //!
@@ -105,7 +105,7 @@
 //! A server without neighbours and without a data directory needs three system calls for this:
 //! `epoll_wait`, `read` and `write`. Each neighbour adds one `write`. On the neighbour's side the
 //! same steps happen, with a [`Link`](core::link::Link) in place of the client. The neighbour does
-//! not send the record back to the first server: the cursor of a link skips all records that
+//! not send the record back to the first server. The cursor of a link skips all records that
 //! arrived over the same link.
 //!
 //! # One WHATSAT, and a slow Google Places

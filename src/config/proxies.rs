@@ -2,8 +2,8 @@
 //!
 //! `proxy_protocol` is a flag, and `proxies` lists addresses, as in nginx and MySQL. One of these
 //! keys without the other is an error at the start of the server. Otherwise the operator would
-//! notice the mistake late: the server would read each PROXY header as an invalid command, and
-//! count all clients under the proxy's address.
+//! notice the mistake late. The server would read each PROXY header as an invalid command. It would
+//! also count all clients under the proxy's address.
 
 use super::{ConfigError, HerdConfig, Overrides, invalid};
 use crate::config::redact::redact;

@@ -259,7 +259,8 @@ impl HerdConfig {
     }
 }
 
-/// Returns a note for the operator if the log has to be rotated but cannot be.
+/// Returns a note for the operator if the configuration requires rotation of the log, but the file
+/// cannot be rotated.
 fn rotation_note(log: &LogConfig) -> Option<String> {
     log.rotation.as_ref()?;
     let file = log.file.display();

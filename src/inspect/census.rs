@@ -73,8 +73,8 @@ pub(super) struct Census {
 /// The damaged places of a journal: bytes that are not an entry, with good entries after them.
 #[derive(Default)]
 pub(super) struct Damage {
-    /// The start and the end of each place, as offsets in the file. At most `MAX_SHOWN_GAPS` places
-    /// are stored.
+    /// The start and the end of each gap, as offsets in the file. At most `MAX_SHOWN_GAPS` gaps are
+    /// stored.
     pub(super) gaps: Vec<(u64, u64)>,
     pub(super) count: u64,
     pub(super) bytes: u64,
@@ -112,7 +112,7 @@ impl Damage {
             .is_some_and(|detector| detector.check().is_err())
     }
 
-    /// Formats each stored place as a line, and the number of the others as one more line.
+    /// Formats each listed gap as a line. If there are more gaps, adds a line with their number.
     pub(super) fn lines(&self) -> String {
         let mut text = String::new();
         for (offset, end) in &self.gaps {

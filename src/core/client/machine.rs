@@ -225,9 +225,8 @@ pub struct Client {
     required_seq: u64,
     /// The time at which the unfinished line began. `None` if there is no unfinished line.
     line_since: Option<Time>,
-    /// The start of the present stall or lingering: the time since which output may be sent or the
-    /// state is `Closing`, or the later time at which the socket last accepted output. `None` if no
-    /// output may be sent and the state is not `Closing`.
+    /// The start of the present stall or lingering. `Some` while output may be sent, or while the
+    /// state is `Closing`. Each time the socket accepts output, the time begins again.
     stalled_since: Option<Time>,
     /// Whether the client was rejected. The session never changes this flag. The node counts
     /// rejected clients apart from other clients. A rejected client is `Closing` from the
@@ -761,8 +760,8 @@ impl Client {
         }
     }
 
-    /// Logs how many lines about this client were not logged. Does nothing before the time that
-    /// [`LogShare::due`] returns, unless the connection has ended (`is_over`).
+    /// Logs the number of lines about this client that were left out of the log. Does nothing
+    /// before the time that [`LogShare::due`] returns, unless the connection has ended (`is_over`).
     fn log_left_out(&mut self, context: &mut Context<'_>, is_over: bool) {
         let (limits, now) = (&context.settings.limits, context.now.time);
         if let Some(share) = &mut self.log_share

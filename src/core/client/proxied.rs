@@ -155,7 +155,8 @@ pub enum Effect {
     Lost {
         /// The address of the proxy.
         proxy: SocketAddr,
-        /// Why the connection is refused, if it ended in the middle of its header.
+        /// The reason for the refusal if the connection ended in the middle of its header,
+        /// otherwise `None`.
         refusal: Option<Refusal>,
     },
 }

@@ -2,8 +2,8 @@
 //! an error in Google's format.
 //!
 //! The layout of Google's JSON varies, and clients get the layout unchanged. So the JSON is not
-//! parsed and serialized again. serde_json only finds where a value begins and ends, and then parts
-//! of the text are cut out.
+//! parsed and serialized again. serde_json only finds where a value begins and ends. Then parts of
+//! the text are cut out.
 
 use std::fmt;
 use std::ops::Range;

@@ -260,9 +260,9 @@ impl Calls {
     }
 
     /// Adds the client `waiter` to the call with the same question. If there is no such call,
-    /// creates a new call. If there are too many calls, the new call displaces a waiting call: the
-    /// newest call of the origin that has the most calls in the queue. That origin must have more
-    /// calls than the client's origin.
+    /// creates a new call. If there are too many calls, the new call displaces the newest call of
+    /// the origin that has the most calls in the queue. That origin must have more calls than the
+    /// client's origin.
     ///
     /// All clients have the same time to wait. So a new client has the latest deadline, and
     /// `waiters` stays in the order of the deadlines.

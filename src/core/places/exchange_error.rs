@@ -12,18 +12,18 @@ use crate::core::session::connection_error::ConnectionError;
 pub enum ExchangeError {
     /// The response is HTTP/2.
     Http2 {
-        /// Whether Places perhaps speaks only HTTP/2: the TLS handshake of this new connection
-        /// chose no protocol by ALPN.
+        /// Whether the TLS handshake of this new connection chose no protocol by ALPN. Then Places
+        /// perhaps speaks only HTTP/2.
         is_alpn_suspect: bool,
     },
     /// The response is invalid, or too long, or it ended too early.
     Response(ResponseError),
-    /// Bytes arrived without a request.
+    /// Bytes arrived on an idle connection, without a request.
     Unsolicited,
     /// Places closed the connection.
     Closed {
-        /// Whether Places perhaps speaks only HTTP/2: the TLS handshake of this new connection
-        /// chose no protocol by ALPN.
+        /// Whether the TLS handshake of this new connection chose no protocol by ALPN. Then Places
+        /// perhaps speaks only HTTP/2.
         is_alpn_suspect: bool,
     },
     /// Places closed the connection during the TLS handshake.

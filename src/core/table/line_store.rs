@@ -26,8 +26,8 @@ pub trait LineStore {
     fn add_server_name(&mut self, name: &[u8]);
 
     /// Stores the first line of a client, and returns the number of the line. `at` is the parsed
-    /// line. Returns `None` if all line numbers are in use, or if the server's name in the line is
-    /// new and the maximum number of names is stored.
+    /// line. Returns `None` if all line numbers are in use. Also returns `None` if the server's
+    /// name in the line is new and the maximum number of names is stored.
     #[must_use]
     fn add(&mut self, line: &[u8], at: &At<'_>, origin: Origin) -> Option<u32>;
 

@@ -320,9 +320,9 @@ impl Records {
     /// Sets the horizon. A record with an earlier effective time has expired: no client, neighbour
     /// or journal gets the record any more. [`Records::sweep`] removes the record later.
     ///
-    /// All servers compute the same effective time from the record's line. So with the same time to
-    /// live, all servers agree that a record has expired, as soon as the clock of each server is
-    /// late enough.
+    /// All servers compute the same effective time from the record's line. So servers with the same
+    /// time to live agree that a record has expired, once the clocks of all servers have passed the
+    /// time of expiry.
     pub fn expire_before(&mut self, horizon: PosixTime) {
         self.horizon = horizon;
     }

@@ -5,8 +5,8 @@ use crate::core::wire::swar;
 /// The result of [`split`]: what the received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Split<'a> {
-    /// A whole line without its LF, and the number of bytes that the caller has to consume: the
-    /// bytes of the line plus 1 for the LF.
+    /// A whole line without its LF, and the number of bytes that the caller has to consume. The LF
+    /// is included in this number.
     Line(&'a [u8], usize),
     /// There is no LF yet, and the line is not too long yet.
     Unfinished,

@@ -349,10 +349,10 @@ impl Durability {
     /// were not written, and the next life gave their numbers to other changes.
     ///
     /// The result is `None` if `boot` is not one of the remembered lives. It is also `None` if the
-    /// machine was restarted after the life `boot`, because the machine may have lost power. A lost
-    /// change may have replaced an older record of the same client. Now the older record is back in
-    /// the table, with its old number. The neighbour may lack both records, although its position
-    /// is after that number.
+    /// machine was restarted after the life `boot`, because the machine may have lost power. The
+    /// loss of power may have removed a change that replaced an older record of the same client.
+    /// Then the older record is back in the table, with its old number. The neighbour may have
+    /// neither record, although its position is after that number.
     #[must_use]
     pub fn resume_position(&self, boot: BootId, position: u64) -> Option<u64> {
         self.lives.resume_position(boot, position)
@@ -805,8 +805,8 @@ impl Durability {
             return None;
         }
         self.sync_due = None;
-        // While entries go to both files, a reply waits until its record is safe in both files:
-        // after a crash, either of them may be the journal.
+        // While entries go to both files, a reply waits until its record is synced in both files.
+        // After a crash, either file may be the journal.
         let next = self.next.as_ref().filter(|_| self.compaction.writes_both());
         self.syncing = Some(Syncing {
             since: now,

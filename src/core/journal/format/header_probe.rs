@@ -99,8 +99,8 @@ fn format_and_name(first: &[u8]) -> Option<(u64, String)> {
     (!name.is_empty()).then(|| (number, name.to_owned()))
 }
 
-/// Repairs a damaged header of format 2. There are two ways: a change of one byte makes the header
-/// valid, or the checksum of the first entry proves that the salt is right.
+/// Repairs a damaged header of format 2. There are two ways. Either a change of one byte makes the
+/// header valid, or the checksum of the first entry proves that the salt is right.
 fn repaired(first: &[u8]) -> Option<HeaderProbe> {
     let max_length = first.len().min(header_bytes("") + MAX_NAME);
     let mut header = first[..max_length].to_vec();
