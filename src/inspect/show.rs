@@ -2,62 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::census::time_of;
 use crate::core::journal::format::{Entry, Piece};
-use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::escape::Escaped;
+use crate::core::wire::json::{self, string};
 use crate::core::wire::message::At;
 
-/// Formats a record as a JSON object. Returns `None` if the line is not a valid `AT` line. A
-/// tombstone has no coordinates. It has `forgotten`, and the time of the position that it replaced.
-///
-/// The coordinates are numbers, with all digits that the client wrote. The time is text, because a
-/// reader of JSON can lose the last digits of a number. If a client's name is not UTF-8,
-/// `client_hex` has its bytes.
+/// Formats a record as a JSON object. Returns `None` if the line is not a valid `AT` line. See
+/// [`json::write_record`].
 pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String> {
     let at = At::parse(line)?;
-    let location = match at.is_tombstone() {
-        true => "\"forgotten\":true".to_owned(),
-        false => {
-            let coordinates = Coordinates::parse(at.location)?;
-            let (latitude, longitude) = (coordinates.latitude(), coordinates.longitude());
-            format!("\"latitude\":{latitude},\"longitude\":{longitude}")
-        }
-    };
-    let skew = line.split(|byte| *byte == b' ').nth(2).unwrap_or_default();
-    let mut text = format!("{{\"client\":{}", string(at.client));
-    if std::str::from_utf8(at.client).is_err() {
-        text.push_str(",\"client_hex\":\"");
-        for byte in at.client {
-            let _ = write!(text, "{byte:02x}"); // writing to memory cannot fail
-        }
-        text.push('"');
-    }
-    let _ = write!(
-        text,
-        ",{location},\"time\":{},\"server\":{},\"skew\":{},\"epoch\":{epoch},\"change\":{seq}}}",
-        string(time_of(line).as_bytes()),
-        string(at.server),
-        string(skew),
-    );
+    let mut text = "{".to_owned();
+    json::write_record(&mut text, epoch, line, &at)?;
+    let _ = write!(text, ",\"change\":{seq}}}"); // writing to memory cannot fail
     Some(text)
-}
-
-/// Formats bytes as a JSON string. DEL and the control characters from U+0080 to U+009F are escaped
-/// too, because some terminals interpret them.
-fn string(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let quoted = serde_json::to_string(&*text).unwrap_or_default();
-    let mut out = String::with_capacity(quoted.len());
-    for character in quoted.chars() {
-        match character {
-            '\u{7f}'..='\u{9f}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            plain => out.push(plain),
-        }
-    }
-    out
 }
 
 /// Whether a line says that a client was forgotten.

@@ -5,6 +5,7 @@
 //!                              └─► posix_time      1621464827.959498503
 //!   bytes ─► proxy_header                          PROXY TCP4 192.0.2.7 …
 //!   log   ◄─ escape                                \x16\x03
+//!   tools ◄─ json                                  {"client":"kiwi",…}
 //! ```
 //!
 //! All functions here depend only on their input: they keep no state and read no clock. Parsed
@@ -12,6 +13,7 @@
 
 pub mod coordinates;
 pub mod escape;
+pub mod json;
 pub mod lines;
 pub mod message;
 pub mod posix_time;
