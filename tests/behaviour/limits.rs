@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 59] = [
+const REACHED_BY: [(&str, &str, &str); 60] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -183,6 +183,11 @@ const REACHED_BY: [(&str, &str, &str); 59] = [
         "unproven_new_ms",
         "behaviour/hostile_neighbours.rs",
         "new_connections_per_network_are_rate_limited",
+    ),
+    (
+        "max_followers",
+        "behaviour/following.rs",
+        "followers_above_max_followers_are_refused_and_those_below_cost_little",
     ),
     (
         "places_ms",

@@ -23,6 +23,7 @@ mod disk;
 mod expiry;
 mod fleet;
 mod flood;
+mod following;
 mod forgetting;
 mod framing;
 mod health;

@@ -163,6 +163,9 @@ limits! {
     /// again; a part of the time allows a part of them.
     unproven_new_ms = 10_000, 10..=3_600_000;
 
+    /// Operators that follow the changes at the same time; one more is refused.
+    max_followers = 64, 1..=10_000;
+
     /// Time for a client to be told what Places answers, waiting for a connection included.
     places_ms = 10_000, 10..=600_000;
     /// Time to look up the host name of a neighbour or of Places.

@@ -95,7 +95,7 @@
 //!
 //! A tool that knows the secret can dial as `operator`, a name that no server has. After its
 //! `PROOF`, the acceptor sends the status of the server instead of `LIFE`. The operator may then
-//! send one `FORGET`, see below. The acceptor closes the connection if nothing comes for
+//! send one `FORGET` or one `FOLLOW`, see below. The acceptor closes the connection if nothing comes for
 //! `linger_ms`.
 //!
 //! ```text
@@ -133,6 +133,7 @@
 //! | `buffers` | `<bytes>:<maximum>` | the bytes that the buffers of all connections hold, and `buffer_bytes` |
 //! | | `<bytes>:<maximum>:<ms>` | the last connection was closed `<ms>` milliseconds ago because the buffers held too much |
 //! | `forgotten` | number | the number of tombstones in the table; a server that sends this key understands `FORGET` and tombstones |
+//! | `followers` | number | the number of operators that follow the changes; a server that sends this key understands `FOLLOW` |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
 //! | `lag` | `<ms>:<name>` | for `<ms>` milliseconds, a linked neighbour has not confirmed a change that it gets; one key for each such neighbour |
 //!
@@ -167,6 +168,43 @@
 //! line"), and again on each new link. Such a server ignores the tombstones in a journal. So
 //! `herd-client forget` asks all servers for their status first, and forgets nothing if one of them
 //! sends no `forgotten`.
+//!
+//! # The changes are followed
+//!
+//! ```text
+//!   operator                                             acceptor
+//!   HERD …  PROOF …                               ◄─►    HERD …  PROOF …
+//!                                                 ◄──    STATUS …
+//!   FOLLOW <position>|now|all                     ──►
+//!                                                 ◄──    FOLLOWING <position> behind=<n> heartbeat=<ms> silence=<ms> ttl=<ms>
+//!                                                 ◄──    RESTART <reason>
+//!                                                 ◄──    CHANGE <position> AT …
+//!                                                 ◄──    CHANGE <position> EPOCH <n> AT …
+//!                                                 ◄──    SYNC <position>
+//!   ALIVE                                         ──►
+//! ```
+//!
+//! A position is `<life>-<number>`: the boot id of a life of the server, and the number of a change
+//! in its feed. [`core::session::follower`](crate::core::session::follower) explains what a
+//! follower is told, and where it resumes.
+//!
+//! - `FOLLOW`: after a position, after the changes that are there (`now`), or with all records
+//!   (`all`).
+//! - `FOLLOWING`: the position from which the follower is served, always in the present life. It is
+//!   the answer to `FOLLOW`, and does not wait for a change. `behind` is the number of changes
+//!   between it and the latest one. The other values are `heartbeat_ms`, `link_silence_ms` and
+//!   `record_ttl_ms` of the server. A reader must ignore keys that it does not know.
+//! - `RESTART`: the server cannot resume at the position that the follower named. All records
+//!   follow, up to the next `SYNC`. A client that is not among them is not known any more.
+//! - `CHANGE`: the record that is the newest of its client, or a tombstone, with the position of
+//!   the change. A follower that goes on after this position misses nothing.
+//! - `SYNC`: everything up to this position was told. It is sent once, when everything was told
+//!   that was there at the `FOLLOW`, and as the heartbeat after `heartbeat_ms` without output.
+//! - `ALIVE`: the follower's heartbeat. If nothing comes from it for `link_silence_ms`, the server
+//!   closes the connection. A follower also has to take some of its output within
+//!   `output_stall_ms`.
+//! - `BYE`: the argument of `FOLLOW` is none, `max_followers` operators follow already, or the
+//!   server stops or begins a new life.
 
 mod machine;
 pub mod proof;

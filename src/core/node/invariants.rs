@@ -155,6 +155,14 @@ impl Node {
                 }
             }
         }
+        let is_following = |id: &ConnId| {
+            let link = self.sessions.get(*id).and_then(|slot| slot.session.link());
+            link.is_some_and(|link| link.reader().is_some() && link.neighbour().is_none())
+        };
+        ensure!(
+            self.herd.followers().iter().all(is_following),
+            "a follower is another connection, or none"
+        );
         let readers = self.sessions.iter().filter(
             |(_, slot)| matches!(&slot.session, Session::Link(link) if link.reader().is_some()),
         );

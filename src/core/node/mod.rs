@@ -84,6 +84,8 @@ mod exchange_tls_tests;
 mod expiry;
 #[cfg(test)]
 mod flooded_tests;
+#[cfg(test)]
+mod followers_tests;
 mod invariants;
 mod journaling;
 mod neighbours;
@@ -593,7 +595,8 @@ impl Node {
             return;
         };
         if !std::mem::replace(&mut slot.is_dirty, true) {
-            let is_link = matches!(slot.session, Session::Link(_));
+            // Clients do not wait for followers.
+            let is_link = matches!(&slot.session, Session::Link(link) if !link.is_following());
             self.dirty.add(id, is_link);
         }
     }

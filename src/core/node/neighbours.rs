@@ -180,12 +180,16 @@ impl Node {
         }
     }
 
-    /// Marks the link of each neighbour dirty, so that it is flushed in this turn.
+    /// Marks the link of each neighbour and each follower dirty, so that it is flushed in this
+    /// turn.
     pub(super) fn mark_links_dirty(&mut self) {
         for neighbour in self.herd.ids() {
             if let Some(link) = self.herd.get(neighbour).link() {
                 self.mark_dirty(link);
             }
+        }
+        for place in 0..self.herd.followers().len() {
+            self.mark_dirty(self.herd.followers()[place]);
         }
     }
 

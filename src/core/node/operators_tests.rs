@@ -88,3 +88,13 @@ fn a_forget_does_not_wait_for_a_hung_disk_for_ever() {
     assert_eq!((&*output, disposition), (last, Disposition::Finish));
     assert!(node.records().is_empty());
 }
+
+#[test]
+fn a_follower_does_not_wait_for_a_hung_disk_to_be_answered() {
+    let mut node = node_with_a_hung_disk();
+    let id = operator(&mut node);
+    node.handle_data_received(id, b"FOLLOW all\n", at(1));
+    let (said, disposition) = flush(&mut node, id, 1);
+    assert!(said.starts_with("FOLLOWING "), "{said}");
+    assert_eq!(disposition, Disposition::Open);
+}

@@ -64,8 +64,8 @@ impl Node {
         self.dirty.begin_round();
     }
 
-    /// Marks all links dirty, and the clients whose answers wait for the journal. Does this only if
-    /// the progress has changed since the last call.
+    /// Marks all links and followers dirty, and the clients whose answers wait for the journal. Does
+    /// this only if the progress has changed since the last call.
     fn announce_progress(&mut self) {
         let last_seq = self.records.last_seq();
         let progress = Progress {

@@ -27,6 +27,7 @@ pub mod certificate;
 pub mod connection_error;
 pub mod context;
 pub mod disposition;
+pub mod follower;
 pub mod handshakes;
 pub mod herd;
 pub mod log_budget;

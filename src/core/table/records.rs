@@ -150,6 +150,29 @@ struct Reader {
     next: u32,
     /// The reader has received all changes up to this sequence number.
     position: u64,
+    /// [`Records::seek`] has not found the first record to read yet. All records from `next` on
+    /// have to be read, and maybe older ones too.
+    is_seeking: bool,
+}
+
+/// One change, as [`Records::changes`] passes it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The sequence number of the change.
+    pub seq: u64,
+    /// The epoch of the record.
+    pub epoch: u32,
+    /// The `AT` line or the tombstone, without an LF.
+    pub line: &'a [u8],
+}
+
+/// What [`Records::changes`] left unread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// No change that may be read now.
+    Nothing,
+    /// Perhaps more changes: the number of steps was used up, or the receiver had enough.
+    More,
 }
 
 /// The node of a record in the feed, which is a doubly linked list. `older` and `newer` are indices
@@ -700,7 +723,88 @@ impl Records {
         ReaderId(self.readers.insert(Reader {
             next,
             position: after,
+            is_seeking: false,
         }))
+    }
+
+    /// Like [`Records::open_reader`], but the time does not depend on the number of records. Before
+    /// the reader is used, call [`Records::seek`] until it returns `true`.
+    pub fn open_seeking_reader(&mut self, after: u64) -> ReaderId {
+        let next = if after == 0 { self.oldest } else { NONE };
+        ReaderId(self.readers.insert(Reader {
+            next,
+            position: after,
+            is_seeking: after > 0,
+        }))
+    }
+
+    /// Looks for the first record that the reader has to read, for at most `steps` records, from
+    /// the newest one on. Returns whether it is found.
+    pub fn seek(&mut self, reader: ReaderId, steps: usize) -> bool {
+        let reader = &mut self.readers[reader.0];
+        if !reader.is_seeking {
+            return true;
+        }
+        let mut older = match reader.next {
+            NONE => self.newest,
+            next => self.records[next as usize].older,
+        };
+        for _ in 0..steps {
+            if older == NONE || self.records[older as usize].seq <= reader.position {
+                reader.is_seeking = false;
+                return true;
+            }
+            reader.next = older;
+            older = self.records[older as usize].older;
+        }
+        false
+    }
+
+    /// Passes the next changes to `tell`, oldest first. Skips expired records. Stops before the
+    /// first change after `up_to`, after `steps` records, skipped ones included, or when `tell`
+    /// returns `false`, which means that this change is the last one that the receiver takes now.
+    pub fn changes(
+        &mut self,
+        reader: ReaderId,
+        up_to: u64,
+        steps: usize,
+        mut tell: impl FnMut(Change<'_>) -> bool,
+    ) -> Unread {
+        let (reader, horizon) = (&mut self.readers[reader.0], self.horizon);
+        if reader.is_seeking {
+            return Unread::More;
+        }
+        let mut takes_more = true;
+        for _ in 0..steps {
+            let index = reader.next;
+            if index == NONE {
+                break;
+            }
+            let Record { seq, newer, .. } = self.records[index as usize];
+            if seq > up_to {
+                return Unread::Nothing;
+            }
+            if !takes_more {
+                return Unread::More;
+            }
+            if !has_expired(&mut self.lines, index, horizon) {
+                self.copy_buffer.clear();
+                self.lines.write(index, &mut self.copy_buffer);
+                let epoch = match self.epochs.is_empty() {
+                    true => 0,
+                    false => self.epochs.get(&index).copied().unwrap_or(0),
+                };
+                let line = &*self.copy_buffer;
+                takes_more = tell(Change { seq, epoch, line });
+            }
+            (reader.position, reader.next) = (seq, newer);
+        }
+        if reader.next != NONE {
+            return Unread::More;
+        }
+        // Without this, a reader whose last records expired would never have read everything.
+        reader.position = reader.position.max(self.last_seq.min(up_to));
+        Unread::Nothing
     }
 
     /// Stores a record from a journal. `seq` is the sequence number that the record had when it was
@@ -839,7 +943,7 @@ impl Records {
             };
             let passed = (previous != NONE).then(|| self.records[previous as usize].seq);
             ensure!(
-                passed.is_none_or(|passed| passed <= reader.position),
+                reader.is_seeking || passed.is_none_or(|passed| passed <= reader.position),
                 "a reader at {} passed over {passed:?}",
                 reader.position
             );
@@ -1519,6 +1623,58 @@ mod tests {
             prop_assert_eq!(one.digest(), other.digest());
             for client in [b"0", b"1", b"2", b"3"] {
                 prop_assert_eq!(one.line(client), other.line(client));
+            }
+        }
+
+        /// A reader that begins at any position, and that seeks and reads in steps while records
+        /// move, expire and are swept, gets the newest record of each client that changed after
+        /// that position. It gets them in order.
+        #[test]
+        fn a_seeking_reader_gets_every_later_change_in_order(
+            before in proptest::collection::vec((0u8..8, 1u32..50), 0..40),
+            part in 0u64..40,
+            steps in proptest::collection::vec((0u8..8, 50u32..100, 0usize..4, any::<bool>()), 0..60),
+            ends_at in 0u32..60,
+        ) {
+            let mut records = table(20);
+            for (client, stamp) in before {
+                merge_neighbour_record(&mut records, &client.to_string(), stamp);
+            }
+            let after = part.min(records.last_seq());
+            let reader = records.open_seeking_reader(after);
+            let mut told: Vec<(u64, String)> = Vec::new();
+            let read = |records: &mut Records, steps: usize, most: usize, told: &mut Vec<(u64, String)>| {
+                let up_to = records.last_seq();
+                let mut left = most;
+                records.changes(reader, up_to, steps, |change| {
+                    let client = At::parse(change.line).unwrap().client.to_vec();
+                    told.push((change.seq, String::from_utf8(client).unwrap()));
+                    left = left.saturating_sub(1);
+                    left > 0
+                })
+            };
+            for (client, stamp, count, expires) in steps {
+                merge_neighbour_record(&mut records, &client.to_string(), stamp);
+                if expires {
+                    records.expire_before(seconds(ends_at));
+                    records.sweep(3);
+                }
+                if records.seek(reader, count) {
+                    read(&mut records, count, 2, &mut told);
+                }
+                records.check_invariants().unwrap();
+            }
+            while !records.seek(reader, 1) {}
+            while read(&mut records, 3, 2, &mut told) == Unread::More {}
+            records.check_invariants().unwrap();
+            prop_assert!(told.is_sorted_by_key(|(seq, _)| *seq) && told.iter().all(|(seq, _)| *seq > after));
+            prop_assert_eq!(records.position(reader), records.last_seq());
+            for client in 0u8..8 {
+                let client = client.to_string();
+                let is_there = records.record(client.as_bytes()).is_some();
+                if let Some(seq) = records.seq(client.as_bytes()).filter(|seq| *seq > after && is_there) {
+                    prop_assert!(told.contains(&(seq, client)), "{told:?} lacks change {seq}");
+                }
             }
         }
 

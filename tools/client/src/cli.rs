@@ -54,7 +54,8 @@ pub(crate) struct Cli {
 const USAGE: &str = "\
 herd-client [OPTIONS] <SERVER> [COMMAND]...
        herd-client status [OPTIONS]    is all well with the herd? (herd-client status --help)
-       herd-client forget <CLIENT>     have the herd forget a client (herd-client forget --help)";
+       herd-client forget <CLIENT>     have the herd forget a client (herd-client forget --help)
+       herd-client follow <SERVER>     print each change as it happens (herd-client follow --help)";
 
 // At most 79 columns, so that the lines fit every terminal.
 const AFTER_HELP: &str = "\

@@ -1,6 +1,7 @@
 //! `herd-client`: sends commands to a server of a herd, from a prompt or from a script.
 //! `herd-client status` asks all servers of a herd for their status, and
-//! `herd-client forget` has a herd forget a client.
+//! `herd-client forget` has a herd forget a client. `herd-client follow` prints the changes of a
+//! server.
 //!
 //! ```text
 //!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
@@ -8,6 +9,7 @@
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
 //!   status ──► survey (standing) ──► problems ──► report
 //!   forget ──► survey (standing)
+//!   follow ──► standing
 //! ```
 
 #![forbid(unsafe_code)]
@@ -29,6 +31,7 @@ mod answers;
 mod cli;
 mod connection;
 mod failure;
+mod follow;
 mod forget;
 mod helpers;
 mod hints;
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|first| first == "forget") {
         return forget::main(&arguments);
+    }
+    if arguments.first().is_some_and(|first| first == "follow") {
+        return follow::main(&arguments);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -2,8 +2,10 @@
 //! `operator` and has to prove that it knows the secret. With TLS it also needs a certificate for
 //! that name. It may also have the server forget a client.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use herd_mio::core::base::hex::{Hex, unhex};
@@ -59,6 +61,9 @@ pub struct Standing {
     /// The number of tombstones of forgotten clients. `None` for older versions, which cannot
     /// forget a client.
     pub forgotten: Option<u64>,
+    /// The number of operators that follow its changes. `None` for older versions, which cannot be
+    /// followed.
+    pub followers: Option<u64>,
     /// The number of questions to Google Places in the last 24 hours, and the greatest number that
     /// is allowed. `None` if any number is allowed, or for older versions.
     pub places_day: Option<(u64, u64)>,
@@ -176,20 +181,31 @@ pub fn ask_to_forget(
     forget: Option<&[u8]>,
     patience: Duration,
 ) -> io::Result<(Standing, Option<Forgotten>)> {
-    let ask_once = |tls, patience| ask_once(address, name, secret, tls, forget, patience);
+    with_offer(tls, patience, |tls, patience| {
+        ask_once(address, name, secret, tls, forget, patience)
+    })
+}
+
+/// Makes an attempt with `tls`. If TLS is optional and fails, makes another one without TLS. Each
+/// of two attempts has half of the time.
+fn with_offer<T>(
+    tls: Option<&NeighbourTls>,
+    patience: Duration,
+    attempt: impl Fn(Option<&NeighbourTls>, Duration) -> io::Result<T>,
+) -> io::Result<T> {
     match tls {
         Some(offer) if offer.mode == TlsMode::Offered => {
             let patience = patience / 2;
-            let over_tls = ask_once(tls, patience);
+            let over_tls = attempt(tls, patience);
             over_tls.or_else(|failure| {
-                let plain = ask_once(None, patience);
+                let plain = attempt(None, patience);
                 plain.map_err(|error| {
                     let is_plain = failure.to_string().starts_with(NO_TLS);
                     if is_plain { error } else { failure }
                 })
             })
         }
-        Some(_) | None => ask_once(tls, patience),
+        Some(_) | None => attempt(tls, patience),
     }
 }
 
@@ -201,19 +217,84 @@ fn ask_once(
     forget: Option<&[u8]>,
     patience: Duration,
 ) -> io::Result<(Standing, Option<Forgotten>)> {
-    let until = now() + patience;
+    let (stream, _) = connect(address, name, tls, patience)?;
+    explained(converse(stream, name, secret, forget), patience)
+}
+
+/// A connection to a server, with or without TLS.
+pub trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// The time at which the present wait for a server ends.
+#[derive(Clone, Debug)]
+pub struct Deadline(Rc<Cell<Instant>>);
+
+impl Deadline {
+    /// Reads and writes from now on may take this long, all together.
+    pub fn extend(&self, patience: Duration) {
+        self.0.set(now() + patience);
+    }
+}
+
+/// Connects. With TLS, the first read or write does the handshake.
+fn connect(
+    address: SocketAddr,
+    name: &str,
+    tls: Option<&NeighbourTls>,
+    patience: Duration,
+) -> io::Result<(Box<dyn Stream>, Deadline)> {
+    let until = Deadline(Rc::new(Cell::new(now() + patience)));
     let stream = TcpStream::connect_timeout(&address, patience)?;
-    let stream = Bounded { stream, until };
-    let answer = match tls {
-        None => converse(stream, name, secret, forget),
-        Some(tls) => {
-            let host = ServerName::try_from(name.to_owned())
-                .map_err(|_| io::Error::other("its name is none that a certificate can have"))?;
-            let connection = ClientConnection::new(tls.dialling.clone(), host)
-                .map_err(|error| io::Error::other(format!("TLS cannot be set up: {error}")))?;
-            converse(StreamOwned::new(connection, stream), name, secret, forget)
-        }
+    let stream = Bounded {
+        stream,
+        until: until.clone(),
     };
+    let Some(tls) = tls else {
+        return Ok((Box::new(stream), until));
+    };
+    let host = ServerName::try_from(name.to_owned())
+        .map_err(|_| io::Error::other("its name is none that a certificate can have"))?;
+    let connection = ClientConnection::new(tls.dialling.clone(), host)
+        .map_err(|error| io::Error::other(format!("TLS cannot be set up: {error}")))?;
+    Ok((Box::new(StreamOwned::new(connection, stream)), until))
+}
+
+/// An operator's connection to a server that has told its status.
+pub struct Proven {
+    /// The lines after the status, and the other direction.
+    pub stream: BufReader<Box<dyn Stream>>,
+    /// When reads and writes end with [`ErrorKind::WouldBlock`] or [`ErrorKind::TimedOut`].
+    pub deadline: Deadline,
+    /// The status.
+    pub standing: Standing,
+}
+
+/// Like [`ask`], but the connection stays open.
+///
+/// # Errors
+/// As [`ask`].
+pub fn prove(
+    address: SocketAddr,
+    name: &str,
+    secret: &Secret,
+    tls: Option<&NeighbourTls>,
+    patience: Duration,
+) -> io::Result<Proven> {
+    let prove_once = |tls: Option<&NeighbourTls>, patience| {
+        let (stream, deadline) = connect(address, name, tls, patience)?;
+        let (stream, standing) = explained(introduce(stream, name, secret), patience)?;
+        Ok(Proven {
+            stream,
+            deadline,
+            standing,
+        })
+    };
+    with_offer(tls, patience, prove_once)
+}
+
+/// Makes errors of `answer` understandable.
+fn explained<T>(answer: io::Result<T>, patience: Duration) -> io::Result<T> {
     // The kind of a timeout differs between systems, and its text says nothing.
     answer.map_err(|error| match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => io::Error::new(
@@ -233,12 +314,12 @@ fn ask_once(
 /// A socket with a deadline for all of its reads and writes together.
 struct Bounded {
     stream: TcpStream,
-    until: Instant,
+    until: Deadline,
 }
 
 impl Bounded {
     fn left(&self) -> io::Result<Option<Duration>> {
-        match self.until.saturating_duration_since(now()) {
+        match self.until.0.get().saturating_duration_since(now()) {
             Duration::ZERO => Err(ErrorKind::TimedOut.into()),
             left => Ok(Some(left)),
         }
@@ -276,12 +357,12 @@ fn of_tls(error: &rustls::Error) -> String {
     }
 }
 
-fn converse(
-    stream: impl Read + Write,
+/// Both sides prove that they know the secret, and the server tells its status.
+fn introduce<S: Stream>(
+    stream: S,
     name: &str,
     secret: &Secret,
-    forget: Option<&[u8]>,
-) -> io::Result<(Standing, Option<Forgotten>)> {
+) -> io::Result<(BufReader<S>, Standing)> {
     let mut stream = BufReader::new(stream);
     let mut nonce: Nonce = [0; 16];
     SystemRandom::new()
@@ -308,6 +389,16 @@ fn converse(
     }
     let status = line(&mut stream)?;
     let standing = standing(&status).ok_or_else(|| unexpected(&status))?;
+    Ok((stream, standing))
+}
+
+fn converse(
+    stream: impl Stream,
+    name: &str,
+    secret: &Secret,
+    forget: Option<&[u8]>,
+) -> io::Result<(Standing, Option<Forgotten>)> {
+    let (mut stream, standing) = introduce(stream, name, secret)?;
     let Some(client) = forget else {
         return Ok((standing, None));
     };
@@ -435,6 +526,7 @@ fn standing(line: &str) -> Option<Standing> {
         places_day: value("places_day").and_then(|text| of_two(text, ':')),
         buffers: value("buffers").and_then(buffers),
         forgotten: known("forgotten")?,
+        followers: known("followers")?,
         unlinked: timed("unlinked").collect::<Option<_>>()?,
         secret: value("secret").and_then(|text| of_two(text, '/')),
         plain: number("plain"),
@@ -554,6 +646,7 @@ mod tests {
                 evicted_ms: Some(7),
             }),
             forgotten: Some(12),
+            followers: Some(2),
             unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![
@@ -561,7 +654,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 new_names_refused=14 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 forgotten=12 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 new_names_refused=14 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 forgotten=12 followers=2 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",

@@ -277,6 +277,9 @@ impl Story {
                 is_operator || told.split_inclusive(|&b| b == b'\n').all(is_public),
                 "a stranger learns nothing"
             );
+            for line in told.split(|&byte| byte == b'\n') {
+                self.judge_change(line);
+            }
         } else {
             self.judge(id, speaker, &own, said);
         }
@@ -285,6 +288,23 @@ impl Story {
             self.end(id);
         }
         self.settle();
+    }
+
+    /// What a follower is told is in the table, and nothing else.
+    fn judge_change(&self, line: &[u8]) {
+        let Some(rest) = line.strip_prefix(b"CHANGE ") else {
+            return;
+        };
+        let text = String::from_utf8_lossy(rest).into_owned();
+        let number = text.split(['-', ' ']).nth(1).and_then(|it| it.parse().ok());
+        let start = rest.windows(3).position(|three| three == b"AT ");
+        let at = &rest[start.unwrap_or_else(|| panic!("{text}"))..];
+        let client = at.split(|&byte| byte == b' ').nth(3);
+        let client = client.unwrap_or_else(|| panic!("{text}"));
+        let records = self.node.records();
+        let held = records.record(client);
+        assert_eq!(held, Some([at, b"\n"].concat()), "{text}");
+        assert_eq!(records.seq(client), number, "{text}");
     }
 
     /// A new connection; nothing if the server would have to dial, and has no cause to.
@@ -416,6 +436,7 @@ impl Story {
             "clocks=",
             "max_clients=",
             "forgotten=",
+            "followers=",
             "buffers=",
             "unlinked=",
             "lag=",

@@ -141,7 +141,7 @@ const NEVER: [(&str, &[&str], &[&str], &str); 2] = [
     ),
     (
         "link",
-        &["serving", "forgetting"],
+        &["serving", "forgetting", "following"],
         &[
             "reset",
             "half-open",

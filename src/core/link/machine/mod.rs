@@ -7,6 +7,7 @@
 //!   Starting   ─ LifeReceived ───► Linked
 //!   Proving    ─ StatusSent ─────► Serving
 //!   Serving    ─ ForgetReceived ─► Forgetting
+//!   Serving    ─ FollowReceived ─► Following
 //!   Connecting ─ Closed ─────────► Closing
 //!   Greeting   ─ Closed ─────────► Closing
 //!   Proving    ─ Closed ─────────► Closing
@@ -14,11 +15,13 @@
 //!   Linked     ─ Closed ─────────► Closing
 //!   Serving    ─ Closed ─────────► Closing
 //!   Forgetting ─ Closed ─────────► Closing
+//!   Following  ─ Closed ─────────► Closing
 //!   Closing    ─ Closed ─────────► Closing
 //! ```
 
 mod acknowledgement;
 mod feed;
+mod follow;
 mod forget;
 mod greeting;
 mod status;
@@ -30,6 +33,7 @@ use log::{debug, info, warn};
 
 use self::acknowledgement::Acknowledgement;
 use self::feed::{CatchUp, PendingSync};
+use self::follow::Following;
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::ensure;
@@ -108,12 +112,15 @@ enum State {
         origin: Origin,
         boot: BootId,
     },
-    /// The other side is an operator, and was sent the status. The operator may send `FORGET`.
+    /// The other side is an operator, and was sent the status. The operator may send `FORGET` or
+    /// `FOLLOW`.
     Serving,
     /// An operator has sent `FORGET`. The answer waits until the tombstone, which is the change
     /// `seq`, is stored as durably as the record of an answered `IAMAT`. `had_position` is whether
     /// the table had a location of the client.
     Forgetting { seq: u64, had_position: bool },
+    /// An operator follows the changes. [`Link::following`] has its cursor.
+    Following,
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
     Closing { awaits_end: bool },
@@ -139,6 +146,7 @@ enum Stage {
     Linked,
     Serving,
     Forgetting,
+    Following,
     Closing,
 }
 
@@ -157,17 +165,20 @@ enum Cause {
     StatusSent,
     /// An operator's `FORGET` arrived.
     ForgetReceived,
+    /// An operator's `FOLLOW` arrived.
+    FollowReceived,
     /// Either side ends the link, for any reason.
     Closed,
 }
 
-const TRANSITIONS: [(Stage, Cause, Stage); 14] = [
+const TRANSITIONS: [(Stage, Cause, Stage); 16] = [
     (Stage::Connecting, Cause::Connected, Stage::Greeting),
     (Stage::Greeting, Cause::Greeted, Stage::Proving),
     (Stage::Proving, Cause::Proven, Stage::Starting),
     (Stage::Starting, Cause::LifeReceived, Stage::Linked),
     (Stage::Proving, Cause::StatusSent, Stage::Serving),
     (Stage::Serving, Cause::ForgetReceived, Stage::Forgetting),
+    (Stage::Serving, Cause::FollowReceived, Stage::Following),
     (Stage::Connecting, Cause::Closed, Stage::Closing),
     (Stage::Greeting, Cause::Closed, Stage::Closing),
     (Stage::Proving, Cause::Closed, Stage::Closing),
@@ -175,6 +186,7 @@ const TRANSITIONS: [(Stage, Cause, Stage); 14] = [
     (Stage::Linked, Cause::Closed, Stage::Closing),
     (Stage::Serving, Cause::Closed, Stage::Closing),
     (Stage::Forgetting, Cause::Closed, Stage::Closing),
+    (Stage::Following, Cause::Closed, Stage::Closing),
     (Stage::Closing, Cause::Closed, Stage::Closing),
 ];
 
@@ -188,6 +200,7 @@ impl State {
             State::Linked { .. } => Stage::Linked,
             State::Serving => Stage::Serving,
             State::Forgetting { .. } => Stage::Forgetting,
+            State::Following => Stage::Following,
             State::Closing { .. } => Stage::Closing,
         }
     }
@@ -252,6 +265,8 @@ pub struct Link {
     last_lacks: u64,
     /// The time at which our wall clock was last sent.
     last_clock: Time,
+    /// The follower's part of the link, from `Following` on, until the connection is lost.
+    following: Option<Box<Following>>,
 }
 
 /// The text that names the other side in the log. Without a proof of its name, the other side of an
@@ -278,7 +293,7 @@ fn excerpt(bytes: &[u8]) -> Escaped<'_> {
 
 impl Link {
     /// The names of the states that a link can be in.
-    pub const STATES: [&'static str; 8] = [
+    pub const STATES: [&'static str; 9] = [
         "connecting",
         "greeting",
         "proving",
@@ -286,6 +301,7 @@ impl Link {
         "linked",
         "serving",
         "forgetting",
+        "following",
         "closing",
     ];
 
@@ -338,6 +354,7 @@ impl Link {
             has_new_record: false,
             last_lacks: 0,
             last_clock: now,
+            following: None,
         }
     }
 
@@ -370,10 +387,12 @@ impl Link {
                     return (used, effect);
                 }
             }
-            // Only records are written to the journal, and only these states take records. An
-            // operator that asks for nothing more does not wait for the disk.
+            // Only records are written to the journal: a neighbour's, and the tombstone of a
+            // `FORGET`. An operator that asks for anything else does not wait for the disk.
             let takes_records = matches!(self.state, State::Linked { .. })
-                || matches!(self.state, State::Serving) && bytes[used..].contains(&b'\n');
+                || matches!(self.state, State::Serving)
+                    && bytes[used..].starts_with(b"FORGET ")
+                    && bytes[used..].contains(&b'\n');
             self.awaits_disk_space = takes_records && context.room() == JournalSpace::Wait;
             if self.awaits_disk_space {
                 return (used, effect);
@@ -458,6 +477,8 @@ impl Link {
                 return self.life_received([boot, wall, own_boot, position], context);
             }
             (b"FORGET", [client], State::Serving) => self.forget_received(client, context),
+            (b"FOLLOW", [start], State::Serving) => self.follow_received(start, context),
+            (b"ALIVE", [], State::Following) => Ok(()),
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".into()),
             (b"KEPT", [position], State::Linked { .. }) => {
                 let position = parse_number(position).ok_or("a KEPT without a position")?;
@@ -490,7 +511,8 @@ impl Link {
             | State::Starting
             | State::Linked { .. }
             | State::Serving
-            | State::Forgetting { .. } => self.send_line(format_args!("BYE {reason}")),
+            | State::Forgetting { .. }
+            | State::Following => self.send_line(format_args!("BYE {reason}")),
         }
         let awaits_end = !matches!(self.state, State::Connecting);
         self.close(reason, awaits_end, now);
@@ -514,7 +536,8 @@ impl Link {
             | State::Starting
             | State::Linked { .. }
             | State::Serving
-            | State::Forgetting { .. } => {
+            | State::Forgetting { .. }
+            | State::Following => {
                 self.since = now;
                 true
             }
@@ -533,6 +556,7 @@ impl Link {
                 context.records.is_caught_up(reader) && self.output.is_empty()
             }
             State::Forgetting { .. } => false,
+            State::Following => self.has_followed_all(),
             State::Connecting
             | State::Greeting
             | State::Proving { .. }
@@ -730,6 +754,9 @@ impl Protocol for Link {
         if let Some(reader) = self.reader.take() {
             context.records.close_reader(reader);
         }
+        if self.following.take().is_some() {
+            context.herd.follower_is_lost(self.id);
+        }
         let is_plaintext_retry = self.report_attempt(context);
         let lost = || why.map_or(LinkError::Closed, |why| LinkError::System(why.to_string()));
         let reason = self.close_reason.take().unwrap_or_else(lost);
@@ -774,9 +801,12 @@ impl Protocol for Link {
                 self.end(LinkError::JournalTimeout(limits.link_silence_ms), now);
                 return None;
             }
-            State::Linked { .. } if self.silence_deadline(limits).is_some_and(|at| at <= now) => {
+            State::Linked { .. } | State::Following
+                if self.silence_deadline(limits).is_some_and(|at| at <= now) =>
+            {
                 LinkError::Silence(limits.link_silence_ms)
             }
+            State::Following => self.follower_due(limits, now)?,
             State::Linked { reader, .. } => {
                 if self.heartbeat_deadline(limits) <= now {
                     let position = context.records.position(reader);
@@ -802,12 +832,14 @@ impl Protocol for Link {
     /// Returns the output. If it is empty, appends the next records of our feed first.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
         self.fill_output(context);
+        self.fill_with_changes(context);
         self.reply_forgotten(context);
         self.output.as_slice()
     }
 
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
         self.consume_output(count, context.now);
+        self.follower_took(count);
         None
     }
 
@@ -820,6 +852,7 @@ impl Protocol for Link {
             self.acknowledgement
                 .update(durable_through, context.now.time);
         }
+        self.follower_flushed(context.now.time);
     }
 
     fn disposition(&self) -> Disposition {
@@ -833,6 +866,7 @@ impl Protocol for Link {
             | State::Linked { .. }
             | State::Serving
             | State::Forgetting { .. }
+            | State::Following
             | State::Closing { .. } => Disposition::Open,
         }
     }
@@ -857,6 +891,7 @@ impl Protocol for Link {
             | State::Starting
             | State::Linked { .. }
             | State::Serving
+            | State::Following
             | State::Closing { .. } => 0,
         }
     }
@@ -887,12 +922,14 @@ impl Protocol for Link {
             }
             State::Serving => self.since + limits.linger_ms.to_duration(),
             State::Forgetting { .. } => self.since + limits.link_silence_ms.to_duration(),
+            State::Following => self.follower_deadline(limits),
             State::Closing { .. } => self.since + limits.linger_ms.to_duration(),
         })
     }
 
     fn held_bytes(&self) -> usize {
-        self.input.held_bytes() + self.output.held_bytes()
+        let following = self.following.as_ref().map_or(0, |it| it.held_bytes());
+        self.input.held_bytes() + self.output.held_bytes() + following
     }
 
     /// Returns one of [`Link::STATES`].
@@ -905,7 +942,8 @@ impl Protocol for Link {
             State::Linked { .. } => 4,
             State::Serving => 5,
             State::Forgetting { .. } => 6,
-            State::Closing { .. } => 7,
+            State::Following => 7,
+            State::Closing { .. } => 8,
         };
         Link::STATES[place]
     }
@@ -919,6 +957,11 @@ impl Protocol for Link {
                     && self.neighbour.is_some()
                     && self.identity == Identity::Proven,
             "a link that is linked has no neighbour that has proven itself, or no place in the feed"
+        );
+        ensure!(
+            !matches!(self.state, State::Following)
+                || self.reader.is_some() && self.following.is_some() && self.neighbour.is_none(),
+            "a follower has no place in the feed, or is a neighbour"
         );
         ensure!(
             self.close_reason.is_some() == self.is_closing(),

@@ -81,10 +81,11 @@ fn status(secret_number: usize, context: &mut Context<'_>) -> String {
     }
     let table = if records.is_full() { "full" } else { "ok" };
     add(format_args!(
-        " table={table} clocks={} max_clients={} forgotten={}",
+        " table={table} clocks={} max_clients={} forgotten={} followers={}",
         tally.client_clocks(),
         tally.max_clients,
-        records.tombstones()
+        records.tombstones(),
+        context.herd.followers().len()
     ));
     let quota = &settings.places.quota;
     if let Some(asked) = tally.places_budget.questions_in_a_day(quota, now) {

@@ -135,6 +135,10 @@ pub enum LinkError {
     JournalTimeout(u64),
     /// An operator's `FORGET` was answered.
     Forgotten,
+    /// Already this number of operators follow the changes.
+    TooManyFollowers(u64),
+    /// A follower did not take any of its output for this number of milliseconds.
+    NotRead(u64),
 }
 
 impl LinkError {
@@ -245,6 +249,13 @@ impl fmt::Display for LinkError {
                 "its disk has not taken it for {ms} ms; the client is forgotten when it does, unless the server ends before"
             ),
             LinkError::Forgotten => f.write_str("told that the client is forgotten"),
+            LinkError::TooManyFollowers(most) => {
+                write!(f, "{most} followers are there, and limits.max_followers allows no more")
+            }
+            LinkError::NotRead(ms) => write!(
+                f,
+                "it read nothing for {ms} ms (limits.output_stall_ms); it may resume from its position"
+            ),
         }
     }
 }

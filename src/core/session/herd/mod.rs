@@ -26,6 +26,7 @@ use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
 use crate::core::base::settings::NeighbourSettings;
+use crate::core::base::slots::Id;
 use crate::core::table::records::Origin;
 
 /// Within [`UNPROVEN_WARNING_PERIOD`], at most this number of refusals of unproven peers are logged
@@ -57,6 +58,8 @@ pub struct Herd {
     was_rolled_back: bool,
     /// The log of refused unproven peers.
     refusal_log: RefusalLog,
+    /// The connections of operators that follow the changes.
+    followers: Vec<Id>,
 }
 
 impl Herd {
@@ -72,7 +75,24 @@ impl Herd {
             refused_records: 0,
             was_rolled_back: false,
             refusal_log: RefusalLog::default(),
+            followers: Vec::new(),
         }
+    }
+
+    /// Returns the connections of operators that follow the changes.
+    #[must_use]
+    pub fn followers(&self) -> &[Id] {
+        &self.followers
+    }
+
+    /// An operator follows the changes on this connection.
+    pub fn follower_begins(&mut self, id: Id) {
+        self.followers.push(id);
+    }
+
+    /// The connection of a follower is lost.
+    pub fn follower_is_lost(&mut self, id: Id) {
+        self.followers.retain(|other| *other != id);
     }
 
     /// Returns the ids of the neighbours, in the order of the settings.

@@ -1,0 +1,155 @@
+//! The `FOLLOW` command: an operator reads the changes of the table as they happen.
+//! [`core::session::follower`](crate::core::session::follower) explains what it is told, and where
+//! it resumes.
+
+use log::info;
+
+use super::{Cause, Link, PeerLabel, State};
+use crate::core::base::clock::Time;
+use crate::core::base::counted::Counted;
+use crate::core::base::limits::{LimitValue, Limits};
+use crate::core::session::context::Context;
+use crate::core::session::follower::{Cursor, Format, Start};
+use crate::core::session::herd::LinkError;
+
+/// What a link has only while an operator follows the changes.
+pub(super) struct Following {
+    cursor: Cursor,
+    /// Whether a `SYNC` has said that the follower was told everything that was there when it
+    /// began.
+    sent_caught_up: bool,
+    /// The time since which output waits, and the socket has taken none of it.
+    stalled_since: Option<Time>,
+}
+
+impl Following {
+    /// The number of bytes of memory for changes that are held back.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.cursor.held_bytes()
+    }
+}
+
+impl Link {
+    /// Whether an operator follows the changes on this link.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        matches!(self.state, State::Following)
+    }
+
+    /// Begins to send the changes from `start` on.
+    pub(super) fn follow_received(
+        &mut self,
+        start: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), LinkError> {
+        let limits = &context.settings.limits;
+        let start = Start::parse(start)
+            .ok_or("FOLLOW needs now, all, or a position such as 0123456789abcdef-7 after it")?;
+        if context.herd.followers().len() >= limits.max_followers.to_count() {
+            return Err(LinkError::TooManyFollowers(limits.max_followers));
+        }
+        let (cursor, restart) = Cursor::open(start, context);
+        let (position, behind) = (cursor.position(), cursor.behind());
+        self.reader = Some(cursor.reader());
+        context.herd.follower_begins(self.id);
+        self.send_line(format_args!(
+            "FOLLOWING {position} behind={behind} heartbeat={} silence={} ttl={}",
+            limits.heartbeat_ms, limits.link_silence_ms, limits.record_ttl_ms
+        ));
+        let who = PeerLabel(self, context.herd).to_string();
+        let behind = Counted(behind, "change");
+        match restart {
+            None => info!("{who}: follows from {position}, {behind} behind"),
+            Some(reason) => {
+                info!("{who}: follows from the start, {behind} behind: {reason}");
+                self.send_line(format_args!("RESTART {reason}"));
+            }
+        }
+        self.since = context.now.time;
+        self.following = Some(Box::new(Following {
+            cursor,
+            sent_caught_up: false,
+            stalled_since: None,
+        }));
+        self.enter(Cause::FollowReceived, State::Following);
+        Ok(())
+    }
+
+    /// If the output is empty, appends the next changes. After the first changes that the follower
+    /// lacked, appends a `SYNC`.
+    pub(super) fn fill_with_changes(&mut self, context: &mut Context<'_>) {
+        if let State::Following = self.state
+            && let Some(following) = &mut self.following
+            && self.output.is_empty()
+        {
+            let cursor = &mut following.cursor;
+            cursor.pull(Format::Line, context, self.output.tail());
+            if cursor.has_caught_up() && !std::mem::replace(&mut following.sent_caught_up, true) {
+                self.send_position();
+            }
+        }
+    }
+
+    /// Appends a `SYNC` with the follower's position.
+    fn send_position(&mut self) {
+        if let Some(following) = &self.following {
+            let position = following.cursor.position();
+            self.send_line(format_args!("SYNC {position}"));
+        }
+    }
+
+    /// Whether the follower was sent all that may be told now.
+    pub(super) fn has_followed_all(&self) -> bool {
+        let is_done = |it: &Following| it.cursor.is_done();
+        self.output.is_empty() && self.following.as_deref().is_none_or(is_done)
+    }
+
+    /// The socket has taken output.
+    pub(super) fn follower_took(&mut self, count: usize) {
+        if let Some(following) = &mut self.following
+            && count > 0
+        {
+            following.stalled_since = None;
+        }
+    }
+
+    /// The output of this turn was written, as far as the socket took it.
+    pub(super) fn follower_flushed(&mut self, now: Time) {
+        let is_stalled = !self.output.is_empty();
+        if let Some(following) = &mut self.following {
+            let since = following.stalled_since.unwrap_or(now);
+            following.stalled_since = is_stalled.then_some(since);
+        }
+    }
+
+    /// Returns the earliest time at which [`Link::follower_due`] has something to do, or at which
+    /// the follower has been silent for too long.
+    pub(super) fn follower_deadline(&self, limits: &Limits) -> Time {
+        let silence_at = self.last_received.plus_ms(limits.link_silence_ms);
+        let following = self.following.as_deref();
+        let wants_turn = following.is_some_and(|it| it.cursor.wants_turn());
+        let next = match following.and_then(|it| it.stalled_since) {
+            // A time in the past: the next turn.
+            _ if wants_turn => self.since,
+            Some(since) => since.plus_ms(limits.output_stall_ms),
+            None => self.heartbeat_deadline(limits),
+        };
+        silence_at.min(next)
+    }
+
+    /// Sends a heartbeat if it is due. Returns why the follower is closed, if it is.
+    pub(super) fn follower_due(&mut self, limits: &Limits, now: Time) -> Option<LinkError> {
+        let is_heartbeat_due = self.output.is_empty() && self.heartbeat_deadline(limits) <= now;
+        let following = self.following.as_deref_mut()?;
+        following.cursor.turn_begins();
+        match following.stalled_since {
+            Some(since) if since.plus_ms(limits.output_stall_ms) <= now => {
+                return Some(LinkError::NotRead(limits.output_stall_ms));
+            }
+            Some(_) => {}
+            None if is_heartbeat_due => self.send_position(),
+            None => {}
+        }
+        None
+    }
+}

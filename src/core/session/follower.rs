@@ -1,0 +1,357 @@
+//! A cursor in the feed for somebody outside the herd: an operator, a page or a bridge.
+//!
+//! A follower is not a neighbour: it keeps no table, and may go on with any program that it likes.
+//! So each change that it is told comes with its position, and the position is all that it needs to
+//! resume. The server keeps a cursor of a few bytes and a bounded buffer, however far behind the
+//! follower is.
+//!
+//! # What a follower is told
+//!
+//! Changes are told in the order of the feed. If a client changes twice before the follower has got
+//! so far, the follower is told the newest record only. A record that expires is not told, before
+//! or after.
+//!
+//! A change is told when it is as safe as an answer to an `IAMAT` promises: see
+//! [`Context::sendable_through`]. That is not enough for its position. Suppose that a later change,
+//! which is not in the journal yet, has replaced the record of an earlier one. The follower passes
+//! over the earlier change. If a crash then loses the later change, the earlier one is back in the
+//! table, and the follower would never be told. So changes that were read while the journal lacked
+//! others are held back until it has them.
+//!
+//! # Where a follower resumes
+//!
+//! | the follower's position | it is told |
+//! |---|---|
+//! | of this life | all later changes |
+//! | of an earlier life that the journal knows | all later changes |
+//! | of another life | everything, after [`Restart::UnknownLife`] |
+//! | later than the life has, or had | everything, after [`Restart::Ahead`] |
+//!
+//! After a restart of the stream, the follower may have clients that the server does not have any
+//! more. An older copy of a data directory that is put back is noticed only if it ends before the
+//! follower's position.
+
+use std::fmt;
+
+use crate::core::base::boot_id::BootId;
+use crate::core::journal::durability::Durability;
+use crate::core::session::context::Context;
+use crate::core::table::records::{Change, ReaderId, Records, Unread};
+use crate::core::wire::json;
+use crate::core::wire::message::At;
+
+/// The number of bytes of one batch of changes, approximately. Many followers may catch up in one
+/// turn, so a batch is smaller than a link's.
+const BATCH_BYTES: usize = 16 * 1024;
+/// The maximum number of records that one step passes over.
+const STEP_RECORDS: usize = 4_096;
+
+/// A place in the feed of one life of a server. As text, `<life>-<number of the change>`.
+///
+/// ```
+/// use herd_mio::core::session::follower::Position;
+///
+/// let position = Position::parse(b"00000000000000aa-7").unwrap();
+/// assert_eq!((position.life.0, position.seq), (0xaa, 7));
+/// assert_eq!(position.to_string(), "00000000000000aa-7");
+/// assert_eq!(Position::parse(b"00000000000000aa-07"), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The life of the server.
+    pub life: BootId,
+    /// The sequence number of the change. 0 is before the first one.
+    pub seq: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.life, self.seq)
+    }
+}
+
+impl Position {
+    /// Parses a position. Returns `None` for any other text. Each position has one spelling.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Position> {
+        let (life, seq) = text.split_at_checked(16)?;
+        let digits = seq.strip_prefix(b"-")?;
+        let is_plain =
+            digits.iter().all(u8::is_ascii_digit) && !life.iter().any(u8::is_ascii_uppercase);
+        let has_spare_zero = digits.len() > 1 && digits.starts_with(b"0");
+        let seq = std::str::from_utf8(digits).ok()?.parse().ok();
+        Some(Position {
+            life: BootId::parse(life)?,
+            seq: seq.filter(|_| is_plain && !has_spare_zero)?,
+        })
+    }
+}
+
+/// Where a follower wants to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After this position.
+    After(Position),
+    /// After the changes that are there now.
+    Now,
+    /// With the records of all clients.
+    All,
+}
+
+impl Start {
+    /// Parses `now`, `all` or a position. Returns `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Start> {
+        match text {
+            b"now" => Some(Start::Now),
+            b"all" => Some(Start::All),
+            position => Position::parse(position).map(Start::After),
+        }
+    }
+}
+
+/// The reason why a follower is told everything, although it named a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// The server does not know what it told in that life.
+    UnknownLife,
+    /// The server has lost changes that it told the follower.
+    Ahead,
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Restart::UnknownLife => "the server does not know the changes of that life",
+            Restart::Ahead => "the server has fewer changes than that position, so its data was rolled back, or the position is wrong",
+        })
+    }
+}
+
+/// How changes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `CHANGE <position> AT …`, or `CHANGE <position> EPOCH <n> AT …`.
+    Line,
+    /// A JSON object on a line.
+    Json,
+}
+
+impl Format {
+    /// Appends one change with its LF.
+    pub fn write(self, position: Position, change: Change<'_>, out: &mut Vec<u8>) {
+        let Change { epoch, line, .. } = change;
+        match self {
+            Format::Line => {
+                let epoch = match epoch {
+                    0 => String::new(),
+                    epoch => format!("EPOCH {epoch} "),
+                };
+                out.extend_from_slice(format!("CHANGE {position} {epoch}").as_bytes());
+                out.extend_from_slice(line);
+            }
+            Format::Json => {
+                if let Some(text) = in_json(position, epoch, line) {
+                    out.extend_from_slice(text.as_bytes());
+                }
+            }
+        }
+        out.push(b'\n');
+    }
+}
+
+/// Formats a change as a JSON object: its position, the fields of [`json::write_record`], and its
+/// effective time, by which a later record of a client is known. Returns `None` if `line` is not a
+/// valid `AT` line.
+///
+/// ```
+/// use herd_mio::core::session::follower::{Position, in_json};
+///
+/// let position = Position::parse(b"00000000000000aa-7").unwrap();
+/// assert_eq!(
+///     in_json(position, 0, b"AT Riley +0.500000000 kiwi - 1621464827").unwrap(),
+///     r#"{"position":"00000000000000aa-7","client":"kiwi","forgotten":true,"time":"1621464827","server":"Riley","skew":"+0.500000000","epoch":0,"effective":"1621464827.500000000"}"#
+/// );
+/// ```
+#[must_use]
+pub fn in_json(position: Position, epoch: u32, line: &[u8]) -> Option<String> {
+    let at = At::parse(line)?;
+    let mut text = format!("{{\"position\":\"{position}\",");
+    json::write_record(&mut text, epoch, line, &at)?;
+    let mut effective = Vec::new();
+    at.effective.write(&mut effective);
+    text.push_str(",\"effective\":");
+    text.push_str(&json::string(&effective));
+    text.push('}');
+    Some(text)
+}
+
+/// A follower's cursor in the feed, and the changes that are held back.
+pub struct Cursor {
+    reader: ReaderId,
+    /// The life in which all positions of this cursor are.
+    life: BootId,
+    /// The follower was told everything up to this change, or asked not to be told.
+    told: u64,
+    /// The latest change when the follower began.
+    head: u64,
+    /// Whether the feed may have more to read now.
+    has_more: bool,
+    /// Whether the last step has appended nothing, although the feed may have more.
+    wants_turn: bool,
+    /// Changes that were read while the journal lacked others.
+    held: Vec<u8>,
+    /// The last of the changes in `held`, and the latest change when they were read.
+    held_until: (u64, u64),
+}
+
+impl Cursor {
+    /// Opens a cursor. Returns why everything is told, if the follower named a position and the
+    /// server cannot resume there. [`Cursor::position`] is where the follower begins.
+    pub fn open(start: Start, context: &mut Context<'_>) -> (Cursor, Option<Restart>) {
+        let head = context.records.last_seq();
+        let safe = context.sendable_through().min(head);
+        let resumed = match start {
+            Start::All => Ok(0),
+            Start::Now => Ok(safe),
+            Start::After(position) => resume(position, safe, context),
+        };
+        let (told, restart) = match resumed {
+            Ok(told) => (told, None),
+            Err(restart) => (0, Some(restart)),
+        };
+        let cursor = Cursor {
+            reader: context.records.open_seeking_reader(told),
+            life: context.boot,
+            told,
+            head,
+            has_more: true,
+            wants_turn: false,
+            held: Vec::new(),
+            held_until: (0, 0),
+        };
+        (cursor, restart)
+    }
+
+    /// Returns the cursor in the feed.
+    #[must_use]
+    pub fn reader(&self) -> ReaderId {
+        self.reader
+    }
+
+    /// Returns the position up to which [`Cursor::pull`] has told everything.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position {
+            life: self.life,
+            seq: self.told,
+        }
+    }
+
+    /// Returns how many changes there were between the position and the latest change when the
+    /// cursor was opened.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.head.saturating_sub(self.told)
+    }
+
+    /// Whether the follower was told everything that was there when the cursor was opened.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        self.told >= self.head
+    }
+
+    /// Whether [`Cursor::pull`] has to be called in the next turn, although nothing happens. Its
+    /// work in a turn is bounded, so it may have appended nothing yet.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        self.wants_turn
+    }
+
+    /// The turn that was wanted begins.
+    pub fn turn_begins(&mut self) {
+        self.wants_turn = false;
+    }
+
+    /// Whether everything that may be told now was told.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        !self.has_more && self.held.is_empty()
+    }
+
+    /// The number of bytes of memory for changes that are held back.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Appends the next batch of changes that may be told, at most about 16 KiB. The caller calls
+    /// this when the output of the follower is empty.
+    pub fn pull(&mut self, format: Format, context: &mut Context<'_>, out: &mut Vec<u8>) {
+        let appended = context.appended_through();
+        if !self.held.is_empty() {
+            let (last, latest) = self.held_until;
+            if appended < latest {
+                return;
+            }
+            out.extend_from_slice(&std::mem::take(&mut self.held));
+            self.told = last;
+            return;
+        }
+        let (sendable, records) = (context.sendable_through(), &mut *context.records);
+        if !records.seek(self.reader, STEP_RECORDS) {
+            self.wants_turn = true;
+            return;
+        }
+        let last_seq = records.last_seq();
+        let is_safe = appended >= last_seq;
+        let batch = match is_safe {
+            true => &mut *out,
+            false => &mut self.held,
+        };
+        let (before, full_at) = (batch.len(), batch.len() + BATCH_BYTES);
+        let life = self.life;
+        let unread = records.changes(self.reader, sendable, STEP_RECORDS, |change| {
+            let position = Position {
+                life,
+                seq: change.seq,
+            };
+            format.write(position, change, batch);
+            batch.len() < full_at
+        });
+        self.has_more = unread == Unread::More;
+        self.wants_turn = self.has_more && batch.len() == before;
+        let position = records.position(self.reader);
+        match is_safe {
+            true => self.told = position,
+            // Without a change, the position waits for a later batch.
+            false => self.held_until = (position, last_seq),
+        }
+    }
+
+    /// Closes the cursor.
+    pub fn close(self, records: &mut Records) {
+        records.close_reader(self.reader);
+    }
+}
+
+/// Returns the change after which a follower resumes. `safe` is the last change that may be told.
+fn resume(position: Position, safe: u64, context: &Context<'_>) -> Result<u64, Restart> {
+    let Position { life, seq } = position;
+    if life == context.boot {
+        return match seq <= safe {
+            true => Ok(seq),
+            false => Err(Restart::Ahead),
+        };
+    }
+    if context.herd.was_rolled_back() {
+        return Err(Restart::Ahead);
+    }
+    let known = |durability: &Durability| durability.resume_position(life, seq);
+    match context.durability.as_deref().and_then(known) {
+        None => Err(Restart::UnknownLife),
+        Some(after) if after < seq => Err(Restart::Ahead),
+        // The last records may have expired, and a compaction may have left them out.
+        Some(after) => Ok(after.min(safe)),
+    }
+}
