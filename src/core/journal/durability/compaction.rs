@@ -167,7 +167,7 @@ impl CompactionPhase {
             CompactionPhase::Creating => "Creating",
             CompactionPhase::Idle => "Idle",
             CompactionPhase::Copying => "Copying",
-            CompactionPhase::WritingBoth => "Doubling",
+            CompactionPhase::WritingBoth => "WritingBoth",
             CompactionPhase::SwitchDue => "SwitchDue",
             CompactionPhase::Switching => "Switching",
         }
