@@ -66,8 +66,8 @@ fn a_client_that_one_server_forgets_is_forgotten_by_all_until_it_moves() {
         (status, &*told),
         (
             0,
-            "kiwi is forgotten: Juzang has written it down, and tells its neighbours\n\
-             it keeps the tombstone for ever, because limits.record_ttl_ms is 0; the next IAMAT of kiwi makes it known again\n"
+            "kiwi is forgotten: Juzang has stored a tombstone, and sends it to its neighbours\n\
+             it never removes the tombstone, because limits.record_ttl_ms is 0; the next IAMAT of kiwi ends that, and sets a new position\n"
         )
     );
     no_server_knows(&mut clients, "kiwi");
@@ -175,7 +175,7 @@ fn a_neighbour_that_was_down_does_not_bring_a_forgotten_client_back() {
         told.starts_with("kiwi is forgotten: Riley ")
             && told.contains("\nJuzang does not answer (")
             && told.ends_with(
-                "): it forgets kiwi when it is linked again; it has to run this version\n"
+                "): it will forget kiwi when it is linked again, if it runs this version\n"
             ),
         "{told}"
     );
@@ -268,8 +268,8 @@ fn a_client_that_a_server_does_not_know_is_forgotten_for_the_others() {
         (status, &*told),
         (
             0,
-            "Riley did not know nobody; it has written down that nobody is forgotten, and tells its neighbours, which may know it\n\
-             it keeps the tombstone for 86400 s; the next IAMAT of nobody makes it known again\n"
+            "Riley did not know nobody; it has stored a tombstone for nobody, and sends it to its neighbours, which may know it\n\
+             it keeps the tombstone for 86400 s; the next IAMAT of nobody ends that, and sets a new position\n"
         )
     );
     // Its clock may be a little behind.

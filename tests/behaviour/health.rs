@@ -70,7 +70,7 @@ fn a_server_that_refuses_every_iamat_is_reported_unhealthy() {
     let told = wait_until_told(&herd, 1, "hold the same ");
     assert!(
         told.contains("disk: Riley has refused IAMATs for ")
-            && told.contains("free 128 KiB where its data directory is"),
+            && told.contains("free 128 KiB on the disk of its data directory"),
         "{told}"
     );
     let alone = status(&herd, &["--server", "Riley", "--json"]);
@@ -91,7 +91,7 @@ fn status_shows_a_full_table_clock_errors_and_no_journal() {
     let (code, told) = status(&herd, &[]);
     assert_eq!(code, 0, "{told}");
     assert!(
-        told.contains("Riley keeps nothing: it has no data directory"),
+        told.contains("Riley has no data directory, so it keeps no records on disk"),
         "{told}"
     );
     let mut client = server.client();
@@ -100,11 +100,11 @@ fn status_shows_a_full_table_clock_errors_and_no_journal() {
     let (code, told) = status(&herd, &[]);
     assert_eq!(code, 1, "{told}");
     assert!(
-        told.contains("table: the table of Riley is full, at 2 records"),
+        told.contains("table: the table of Riley is full, with 2 records"),
         "{told}"
     );
     assert!(
-        told.contains("Riley heard 0 IAMATs since its start that were stamped more than 60 s ahead of its clock, and 2 behind it"),
+        told.contains("since its start, Riley got 0 IAMATs with stamps more than 60 s ahead of its clock, and 2 with stamps more than 60 s behind it"),
         "{told}"
     );
 }
@@ -145,7 +145,7 @@ fn status_reports_stopped_frozen_and_misconfigured_servers() {
     assert_eq!(code, 1, "{told}");
     assert!(
         told.contains("no-answer: Jaquez does not answer: ")
-            && told.contains("it said nothing for 0.5 s"),
+            && told.contains("it sent nothing for 0.5 s"),
         "{told}"
     );
     servers["Jaquez"].signal(Signal::CONT);
@@ -157,14 +157,14 @@ fn status_reports_stopped_frozen_and_misconfigured_servers() {
     wait_until("the lag is told", || {
         lag(&herd)
             .1
-            .contains("lag: Jaquez has not confirmed to Riley")
+            .contains("lag: Jaquez has not confirmed changes that Riley")
     });
     servers["Jaquez"].signal(Signal::CONT);
     wait_until_well(&herd);
     servers.remove("Jaquez").unwrap().kill();
     let told = wait_until_told(&herd, 1, "no-answer: Jaquez does not answer: ");
     assert!(
-        told.contains("2 of 3 answered; those hold the same records; 1 problem"),
+        told.contains("2 of 3 answered; these hold the same records; 1 problem"),
         "{told}"
     );
     let alone = status(&herd, &["--server", "Riley"]);

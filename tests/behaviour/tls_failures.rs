@@ -303,8 +303,7 @@ fn status_shows_the_tls_failure_counts() {
         .output()
         .unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    let line =
-        "TLS with clients of Bob failed 4 times: 3 plain-text, 1 cut-off; its log says more\n";
+    let line = "TLS handshakes of clients with Bob failed 4 times: 3 plain-text, 1 cut-off; its log has the reasons\n";
     assert!(said.contains(line), "{said}");
     assert!(!said.contains("clients of Alice"), "{said}");
 }

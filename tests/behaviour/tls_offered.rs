@@ -352,7 +352,7 @@ fn status_asks_with_and_without_tls() {
     }
     let said = status("the new secret of the herd\nthe old secret of the herd\n");
     assert!(
-        said.contains("Bob does not have the first of our secrets, only the second\n"),
+        said.contains("Bob does not have the first of these secrets, only the second\n"),
         "{said}"
     );
     assert!(said.contains("all 2 hold the same 0 records"), "{said}");
@@ -364,7 +364,7 @@ fn status_asks_with_and_without_tls() {
     bob.wait_for_log("the herd secret was read anew", "");
     let said = status("the new secret of the herd\n");
     assert!(
-        said.contains("Bob has our secret first, and another\n"),
+        said.contains("Bob has this secret first, and another one second\n"),
         "{said}"
     );
     assert!(
@@ -373,7 +373,7 @@ fn status_asks_with_and_without_tls() {
     );
     let said = status("the old secret of the herd\n");
     assert!(
-        said.contains("Bob has our secret second, behind another\n"),
+        said.contains("Bob has another secret first, and this one second\n"),
         "{said}"
     );
 }

@@ -151,7 +151,7 @@ fn begins_well(rest: &[u8]) -> Result<(), Nonsense> {
     }
     if rest.starts_with(&[TLS_ALERT]) {
         return Err(Nonsense(
-            "a TLS alert: it speaks TLS with its clients, so say --tls (and with --ca whom to trust, if its authority is the herd's own)"
+            "a TLS alert, so it uses TLS with its clients; add --tls (and --ca FILE, if the herd has its own authority)"
                 .to_owned(),
         ));
     }

@@ -11,14 +11,14 @@ use herd_mio::config::Source;
 use crate::helpers;
 use crate::show::Style;
 
-/// Talks to a server of a herd-mio herd, or says how all servers of one are.
+/// A client for the servers of a herd-mio herd.
 ///
-/// With a COMMAND, sends it and prints the answer. Without one, sends each line of the standard input, or, on a terminal,
-/// gives a prompt.
+/// With a COMMAND, it sends that command and prints the answer. Without a COMMAND, it gives a prompt on a terminal. Else it
+/// sends each line of the standard input.
 #[derive(Debug, Parser)]
 #[command(name = "herd-client", version, after_help = format!("{}\n{AFTER_HELP}", helpers::COMMANDS), max_term_width = 110, override_usage = USAGE)]
 pub(crate) struct Cli {
-    /// Which server: its name in the herd, or its address as host:port
+    /// The server: its name in the herd, or its address as host:port
     pub(crate) server: String,
 
     /// One command for the server, such as: whatsat kiwi 10 5
@@ -38,11 +38,11 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
 
-    /// How long a server may be silent while an answer is due
+    /// The longest time to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
-    /// Make answers readable, even if the standard output is no terminal
+    /// Print answers with explanations, even if the standard output is no terminal
     #[arg(long, conflicts_with = "raw")]
     pretty: bool,
 
@@ -53,8 +53,8 @@ pub(crate) struct Cli {
 
 const USAGE: &str = "\
 herd-client [OPTIONS] <SERVER> [COMMAND]...
-       herd-client status [OPTIONS]    is all well with the herd? (herd-client status --help)
-       herd-client forget <CLIENT>     have the herd forget a client (herd-client forget --help)
+       herd-client status [OPTIONS]    check the herd (herd-client status --help)
+       herd-client forget <CLIENT>     make the herd forget a client (herd-client forget --help)
        herd-client follow <SERVER>     print each change as it happens (herd-client follow --help)";
 
 // At most 79 columns, so that the lines fit every terminal.
@@ -67,20 +67,21 @@ Examples:
   herd-client 127.0.0.1:10000 < commands.txt       many commands, pipelined
   herd-client Alice --config herd.toml             a server of your own herd
   herd-client herd.example.net:10000 --tls         over TLS
-  herd-client status --config herd.toml            is all well with the herd?
+  herd-client status --config herd.toml            check the herd
   herd-client 192.0.2.7:10000 --ca tls/ca.pem --tls-name herd.example.net
-                                                   the same, certified otherwise
+                                                   with another certified name
 
-Answers go to the standard output: readable on a terminal, else byte for byte.
+Answers go to the standard output: with explanations on a terminal, else byte
+for byte.
 NO_COLOR turns colours off. The prompt keeps its history in
 $XDG_STATE_HOME/herd-client/history (~/.local/state/herd-client/history).
 
 Exit status, the greatest that applies (a prompt ends with 0):
-  0  every command was answered, and none refused
+  0  every command was answered, and none was refused
   1  a command was refused (its answer begins with ?), or Places had an error
-  2  a mistake in the command line, the config file, or an iamat or whatsat
-     (which is then not sent)
-  3  no connection, a connection lost, or no answer in time";
+  2  a mistake in the command line, the config file, an iamat or a whatsat (a
+     command with a mistake is not sent)
+  3  the connection failed or was lost, or there was no answer in time";
 
 impl Cli {
     /// The herd in which SERVER is a name.

@@ -62,7 +62,7 @@ impl Broken {
         Failure {
             status: Status::Lost,
             message: format!(
-                "{target} {self}; {} {was} left unanswered",
+                "{target} {self}; {} {was} not answered",
                 commands(unanswered)
             ),
         }
@@ -89,7 +89,7 @@ impl Connection {
         }
         Err(failure(match last.kind() {
             ErrorKind::ConnectionRefused => format!(
-                "nobody listens there; start it with: {}",
+                "no server listens there; start it with: {}",
                 target.start_command()
             ),
             ErrorKind::TimedOut => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
@@ -145,7 +145,7 @@ impl Connection {
     /// Why the connection cannot take another command, if it cannot. The server may have closed it
     /// since the last one.
     pub(crate) fn staleness(&mut self) -> Option<&'static str> {
-        const UNASKED: Option<&str> = Some("sent something that nobody asked for");
+        const UNASKED: Option<&str> = Some("sent data without a command");
         const CLOSED: Option<&str> = Some("has closed the connection");
         if !self.answers.is_empty() {
             return UNASKED;

@@ -44,7 +44,7 @@ pub(crate) struct Failure {
 pub(crate) enum Stop {
     Failed(Failure),
     /// The reader of the standard output has closed it.
-    NobodyReads,
+    OutputClosed,
 }
 
 impl From<Failure> for Stop {
@@ -57,7 +57,7 @@ impl From<Failure> for Stop {
 impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Stop {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Stop::NobodyReads;
+            return Stop::OutputClosed;
         }
         Stop::Failed(Failure {
             status: Status::Lost,
@@ -67,7 +67,7 @@ impl From<io::Error> for Stop {
 }
 
 /// Writes one line to the standard error. `eprintln!` would panic if there is no standard error.
-pub(crate) fn tell(what: &str) {
+pub(crate) fn print(what: &str) {
     let line = printable::line(what.as_bytes());
     let _ = writeln!(io::stderr(), "herd-client: {line}");
 }

@@ -16,14 +16,15 @@ use herd_testkit::output;
 use crate::operator::{self, HerdOptions, seconds};
 use crate::survey::{self, Question};
 
-/// Have a herd forget a client
+/// Make a herd forget a client
 ///
-/// One server is asked. It replaces the client's position by a tombstone, which it writes down and
-/// sends to its neighbours, and they to theirs. From then on no server answers where the client is,
-/// until the client says so anew. A server that is down forgets it when it is linked again.
+/// The command asks one server. That server replaces the client's position by a tombstone, writes
+/// it to its journal, and sends it to its neighbours. They do the same. Then no server reports the
+/// client's position, until the client sends a new one. A server that is down gets the tombstone
+/// when it is linked again.
 ///
-/// Logs, older copies of data directories, and what others were told are not touched. The old
-/// position leaves a server's journal with its next compaction.
+/// Logs, older copies of data directories, and answers that were already sent do not change. A
+/// server's journal drops the old position at its next compaction.
 #[derive(Parser)]
 #[command(name = "herd-client forget", bin_name = "herd-client forget", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
@@ -33,11 +34,11 @@ struct Cli {
     #[command(flatten)]
     herd: HerdOptions,
 
-    /// Which server is asked [default: the first of the herd that answers]
+    /// The server to ask [default: the first of the herd that answers]
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
 
-    /// How long each of the two steps may take: to ask how the servers are, and to forget
+    /// The time limit of each of the two steps: to ask all servers for their status, and to forget
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     timeout: Duration,
 }
@@ -48,8 +49,8 @@ Examples:
   herd-client forget kiwi --config herd.toml --server Alice        in your own herd
   herd-client forget --config herd.toml -- -x                      a client whose name begins with -
 
-Exit status: 0 if it is forgotten, also if the server did not know it; 1 if not, or if that is not
-known; 2 for a mistake in usage or configuration.";
+Exit status: 0 if the client is forgotten, even if the server did not know it; 1 if it is not, or if
+the result is unknown; 2 for a mistake in usage or configuration.";
 
 /// The command; `arguments` are those of the program, the first of them `forget`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
@@ -63,7 +64,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let shown = Escaped(&client).to_string();
     if !is_client_name(&client) {
         return Err(Failure::Usage(format!(
-            "{shown:?} cannot be the name of a client: it has white space, no byte, or more than {MAX_CLIENT_BYTES}"
+            "{shown:?} cannot be the name of a client: it is empty, contains white space, or is longer than {MAX_CLIENT_BYTES} bytes"
         )));
     }
     let server = cli.server.as_deref();
@@ -88,7 +89,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
                     .as_deref()
                     .unwrap_or("an old version");
                 return Err(Failure::Failed(format!(
-                    "nothing is forgotten: {} runs {version}, which does not understand that a client is forgotten; upgrade it first",
+                    "nothing is forgotten: {} runs {version}, which cannot forget a client; upgrade it first",
                     one.name
                 )));
             }
@@ -112,7 +113,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let name = &target.name;
     match answer {
         Some(Ok(answer)) if answer.forgotten.is_some() => {
-            let text = answer.forgotten.map(|it| told(&shown, name, it));
+            let text = answer.forgotten.map(|it| in_words(&shown, name, it));
             output::say(text.unwrap_or_default());
         }
         Some(Ok(_)) | None => {
@@ -120,32 +121,34 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Some(Err(reason)) => {
             return Err(Failure::Failed(format!(
-                "{name} did not say that {shown} is forgotten ({reason}); ask again, which does no harm"
+                "{name} did not confirm that {shown} is forgotten ({reason}); run the command again, which is safe"
             )));
         }
     }
     for one in silent {
         output::say(format_args!(
-            "{one}: it forgets {shown} when it is linked again; it has to run this version\n"
+            "{one}: it will forget {shown} when it is linked again, if it runs this version\n"
         ));
     }
     Ok(())
 }
 
-/// What came of it, in words.
-fn told(client: &str, server: &str, forgotten: Forgotten) -> String {
+/// The result as text.
+fn in_words(client: &str, server: &str, forgotten: Forgotten) -> String {
     let Forgotten { was_known, ttl_ms } = forgotten;
     let first = match was_known {
         true => {
-            format!("{client} is forgotten: {server} has written it down, and tells its neighbours")
+            format!(
+                "{client} is forgotten: {server} has stored a tombstone, and sends it to its neighbours"
+            )
         }
         false => format!(
-            "{server} did not know {client}; it has written down that {client} is forgotten, and tells its neighbours, which may know it"
+            "{server} did not know {client}; it has stored a tombstone for {client}, and sends it to its neighbours, which may know it"
         ),
     };
     let kept = match ttl_ms {
-        0 => "it keeps the tombstone for ever, because limits.record_ttl_ms is 0".to_owned(),
+        0 => "it never removes the tombstone, because limits.record_ttl_ms is 0".to_owned(),
         ms => format!("it keeps the tombstone for {} s", ms.div_ceil(1_000)),
     };
-    format!("{first}\n{kept}; the next IAMAT of {client} makes it known again\n")
+    format!("{first}\n{kept}; the next IAMAT of {client} ends that, and sets a new position\n")
 }

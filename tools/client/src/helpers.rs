@@ -23,13 +23,13 @@ pub(crate) const WHATSAT: &str = "whatsat ID [RADIUS] [BOUND]";
 /// All commands for a server, in lines of at most 79 columns.
 pub(crate) const COMMANDS: &str = "\
 Commands:
-  iamat ID LAT LNG [TIME]      tell the herd where ID is, in degrees; TIME is
+  iamat ID LAT LNG [TIME]      set the position of ID, in degrees; TIME is in
                                POSIX seconds [default: now]
-  whatsat ID [RADIUS] [BOUND]  what is near ID: at most BOUND places (1 to 20)
+  whatsat ID [RADIUS] [BOUND]  list places near ID: at most BOUND (1 to 20)
                                [default: 5] within RADIUS kilometres (above 0,
                                at most 50) [default: 10]
-  IAMAT ID +LAT-LNG TIME       the same in the server's own language: a line
-  WHATSAT ID RADIUS BOUND      that begins otherwise is sent as it is
+  IAMAT ID +LAT-LNG TIME       the same commands in the protocol's own form;
+  WHATSAT ID RADIUS BOUND      every other line is sent unchanged too
 ";
 
 const RADIUS: &[u8] = b"10";
@@ -146,7 +146,7 @@ fn whatsat(arguments: &[&[u8]]) -> Result<Vec<u8>, String> {
 fn sendable(line: Vec<u8>) -> Result<Vec<u8>, String> {
     if line.len() > LINE_BYTES {
         return Err(format!(
-            "the command has {} bytes, a server takes {LINE_BYTES}; use a shorter ID",
+            "the command has {} bytes, but a server accepts at most {LINE_BYTES}; use a shorter ID",
             line.len()
         ));
     }
@@ -257,7 +257,7 @@ mod tests {
             assert!(mistake.starts_with(expected), "{typed}: {mistake}");
         }
         let long = format!("whatsat {}", "x".repeat(4096));
-        assert!(sent(&long).unwrap_err().contains("a server takes 4096"));
+        assert!(sent(&long).unwrap_err().contains("accepts at most 4096"));
     }
 
     #[test]

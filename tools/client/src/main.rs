@@ -64,18 +64,18 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => return output::show(&error),
         Err(error) => {
-            failure::tell(&one_line(&error, "herd-client"));
+            failure::print(&one_line(&error, "herd-client"));
             return Status::Usage.into();
         }
     };
     match run(&cli) {
         Ok(status) => status.into(),
         Err(Stop::Failed(failure)) => {
-            failure::tell(&failure.message);
+            failure::print(&failure.message);
             failure.status.into()
         }
         // `herd-client Riley … | head -1`: the reader has closed the pipe.
-        Err(Stop::NobodyReads) => ExitCode::SUCCESS,
+        Err(Stop::OutputClosed) => ExitCode::SUCCESS,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an operator's commands have in common: which herd it is, and how to prove that they may ask.
+//! The common part of an operator's commands: the options that name the herd and its secret.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use herd_testkit::output;
 
 use crate::survey::Question;
 
-/// Which herd it is.
+/// The options that name the herd and its secret.
 #[derive(Args)]
 pub(crate) struct HerdOptions {
     /// The TOML file that describes the herd [default: the course's herd of 2021]

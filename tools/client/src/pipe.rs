@@ -72,7 +72,7 @@ fn exchange(
             Some(Step::Answer(expected)) => *expected,
             Some(Step::Mistake(what)) => {
                 out.flush()?;
-                failure::tell(what);
+                failure::print(what);
                 status.worsen(Status::Usage);
                 due.pop_front();
                 continue;

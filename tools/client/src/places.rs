@@ -70,12 +70,12 @@ impl Found {
 }
 
 fn legacy_error(status: &Value, message: &Value) -> String {
-    let status = status.as_str().unwrap_or("(a status that is no text)");
+    let status = status.as_str().unwrap_or("(a status that is not text)");
     let meaning = match status {
-        "INVALID_REQUEST" => "Places did not understand the question",
-        "OVER_QUERY_LIMIT" => "Places was asked too often, or billing is not set up",
-        "REQUEST_DENIED" => "Places refused the question; the server's API key may be wrong",
-        "NOT_FOUND" => "Places does not know what was asked for",
+        "INVALID_REQUEST" => "Places rejected the request as invalid",
+        "OVER_QUERY_LIMIT" => "Places got too many requests, or billing is not set up",
+        "REQUEST_DENIED" => "Places denied the request; the server's API key may be wrong",
+        "NOT_FOUND" => "Places did not find the requested place",
         "UNKNOWN_ERROR" => "Places could not answer",
         _ => "Places reported an error",
     };
@@ -231,8 +231,8 @@ mod tests {
             error(r#"{"results": [], "status": "UNKNOWN_ERROR", "error_message": "timed out"}"#),
             "Places could not answer (UNKNOWN_ERROR): timed out"
         );
-        assert!(error(r#"{"status": "OVER_QUERY_LIMIT"}"#).contains("too often"));
-        assert!(error(r#"{"status": 7}"#).contains("no text"));
+        assert!(error(r#"{"status": "OVER_QUERY_LIMIT"}"#).contains("too many requests"));
+        assert!(error(r#"{"status": 7}"#).contains("not text"));
         assert_eq!(
             error(
                 r#"{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}"#

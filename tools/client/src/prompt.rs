@@ -18,16 +18,17 @@ use crate::hints::Hints;
 use crate::session::Session;
 use crate::show::Show;
 
-const HELP: &str = "  help, quit                   this text, and the end (or Ctrl-D)
+const HELP: &str = "  help                         print this text
+  quit (or Ctrl-D)             leave
 
-Such as:
+Examples:
   iamat kiwi 34.0689 -118.4452
   whatsat kiwi 2 10
 
-The server answers AT <server> <skew> <client> <location> <time>: which server
-heard the client, that server's clock minus the client's, and what the client
-said. What it does not understand, and a whatsat of a client that it does not
-know, it answers with ? and a copy of the command.
+The server answers AT <server> <skew> <client> <location> <time>. <server> got
+the client's command. <skew> is that server's clock minus the client's. The
+rest is a copy of the client's command. If the command is invalid, or a whatsat
+names an unknown client, the answer is ? and a copy of the command.
 ";
 
 /// The greatest number of entries in the history.
@@ -54,7 +55,7 @@ pub(crate) fn run(target: Target, timeout: Duration, show: &Show) -> Result<Stat
             )?;
         }
         // The server may start later, and the next command connects again.
-        Err(failure) => failure::tell(&failure.message),
+        Err(failure) => failure::print(&failure.message),
     }
     loop {
         let label = session.target().label();
@@ -92,7 +93,7 @@ fn one(line: &str, session: &mut Session, show: &Show) -> Result<(), Stop> {
     let command = match helpers::outgoing(line.as_bytes(), clock::since_1970) {
         Ok(command) => command,
         Err(what) => {
-            failure::tell(&what);
+            failure::print(&what);
             return Ok(());
         }
     };
@@ -101,7 +102,7 @@ fn one(line: &str, session: &mut Session, show: &Show) -> Result<(), Stop> {
     }
     match session.command(&command, show, &mut io::stdout().lock()) {
         Err(Stop::Failed(failure)) => {
-            failure::tell(&failure.message);
+            failure::print(&failure.message);
             Ok(())
         }
         other => other,
@@ -126,8 +127,8 @@ struct History(Option<PathBuf>);
 impl History {
     fn load(editor: &mut LineEditor) -> History {
         let Some(path) = history_path() else {
-            failure::tell(
-                "warning: the history is not kept: neither XDG_STATE_HOME nor HOME is set",
+            failure::print(
+                "warning: the history is not saved: neither XDG_STATE_HOME nor HOME is set",
             );
             return History(None);
         };
@@ -158,8 +159,8 @@ impl History {
     fn warn(&mut self, done: rustyline::Result<()>) {
         if let (Err(error), Some(path)) = (done, self.0.as_ref()) {
             let path = path.display();
-            failure::tell(&format!(
-                "warning: the history is not kept in {path}: {error}"
+            failure::print(&format!(
+                "warning: the history is not saved in {path}: {error}"
             ));
             self.0 = None;
         }

@@ -68,7 +68,7 @@ impl Session {
     ) -> Result<(), Stop> {
         if let Some(what) = self.connection.as_mut().and_then(Connection::staleness) {
             self.connection = None;
-            failure::tell(&format!("{} {what}; connecting again", self.target));
+            failure::print(&format!("{} {what}; connecting again", self.target));
         }
         let connection = self.connected()?;
         match answered(connection, command, show, out)? {
@@ -164,7 +164,7 @@ mod tests {
         match session.command(&command, &show, &mut out) {
             Ok(()) => Ok(String::from_utf8(out).unwrap()),
             Err(Stop::Failed(failure)) => Err(failure),
-            Err(Stop::NobodyReads) => panic!("a Vec is never closed"),
+            Err(Stop::OutputClosed) => panic!("a Vec is never closed"),
         }
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
         let failure = say(&mut session, "c").unwrap_err();
         assert_eq!(failure.status, Status::Lost);
-        let told = "closed the connection; 1 command was left unanswered";
+        let told = "closed the connection; 1 command was not answered";
         assert!(failure.message.ends_with(told), "{failure:?}");
         assert!(!session.is_connected());
 
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(stream.peek(&mut [0]).unwrap(), 0);
         let failure = say(&mut session, "e").unwrap_err();
         assert!(
-            failure.message.contains("nobody listens there"),
+            failure.message.contains("no server listens there"),
             "{failure:?}"
         );
     }

@@ -253,7 +253,7 @@ impl<'a> Said<'a> {
             None => (self.skew, "later"),
         };
         format!(
-            "{}, {} on {}; heard by {} {} {how}",
+            "{}, {} on {}; {} got it {} {how}",
             hemisphere(&self.place.latitude(), ["N", "S"]),
             hemisphere(&self.place.longitude(), ["E", "W"]),
             date(self.time),
@@ -307,18 +307,18 @@ fn span(seconds: f64) -> String {
 fn why_refused(line: &[u8]) -> String {
     if line.len() >= LINE_BYTES {
         return format!(
-            "refused: a line may have {LINE_BYTES} bytes; after a longer one, the server closes the connection"
+            "refused: a line may have at most {LINE_BYTES} bytes; the server closes the connection after a longer one"
         );
     }
     match Command::parse(line) {
         Command::Whatsat(whatsat) => {
             let client = printable::line(whatsat.client);
             format!(
-                "refused: the server does not know {client}; tell it where that is with an IAMAT, here or at another server of its herd"
+                "refused: the server does not know {client}; send an IAMAT of {client} first, to any server of the herd"
             )
         }
         Command::Iamat(_) => {
-            "refused: the server has no room for it: too many clients, or a full disk; its log says which".into()
+            "refused: the server has no room for it, because of too many clients or a full disk; its log says which".into()
         }
         Command::Blank | Command::Invalid => {
             let verb = line.trim_ascii_start();
@@ -327,7 +327,7 @@ fn why_refused(line: &[u8]) -> String {
             } else if verb.starts_with(b"WHATSAT") {
                 "WHATSAT ID RADIUS BOUND, with a RADIUS above 0 and at most 50 km, and a BOUND from 1 to 20"
             } else {
-                "the server understands IAMAT and WHATSAT, in capitals; help at the prompt says more"
+                "the server understands IAMAT and WHATSAT, in capitals; type help at the prompt for more"
             };
             format!("refused: {usage}")
         }
@@ -362,12 +362,12 @@ mod tests {
         assert_eq!(
             shown(&READABLE, Answer::At(AT)).1,
             "AT Riley +0.263873386 kiwi +34.068930-118.445127 1621464827.959498503\n   \
-             34.068930 N, 118.445127 W on 2021-05-19 22:53:47.959498503 UTC; heard by Riley 0.264 s later\n"
+             34.068930 N, 118.445127 W on 2021-05-19 22:53:47.959498503 UTC; Riley got it 0.264 s later\n"
         );
         let early = b"AT Riley -7200.000000000 kiwi -1+001 999999999999999";
         assert_eq!(
             Said::read(early).unwrap().explained(),
-            "1 S, 1 E on a day after the year 9999 (999999999999999 s); heard by Riley 2.0 h earlier, by its own clock"
+            "1 S, 1 E on a day after the year 9999 (999999999999999 s); Riley got it 2.0 h earlier, by its own clock"
         );
         let strange = b"AT Riley 0.1 kiwi \x1b[31m";
         assert_eq!(

@@ -169,7 +169,7 @@ pub fn ask(
 }
 
 /// Like [`ask`]. With `forget`, the server is also asked to forget the client of that name, and
-/// says what came of it.
+/// reports the result.
 ///
 /// # Errors
 /// As [`ask`]; or the server cannot forget the client.
@@ -254,7 +254,7 @@ fn connect(
         return Ok((Box::new(stream), until));
     };
     let host = ServerName::try_from(name.to_owned())
-        .map_err(|_| io::Error::other("its name is none that a certificate can have"))?;
+        .map_err(|_| io::Error::other("its name cannot be in a certificate"))?;
     let connection = ClientConnection::new(tls.dialling.clone(), host)
         .map_err(|error| io::Error::other(format!("TLS cannot be set up: {error}")))?;
     Ok((Box::new(StreamOwned::new(connection, stream)), until))
@@ -300,7 +300,7 @@ fn explained<T>(answer: io::Result<T>, patience: Duration) -> io::Result<T> {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => io::Error::new(
             ErrorKind::TimedOut,
             format!(
-                "it said nothing for {} s",
+                "it sent nothing for {} s",
                 (patience.as_secs_f64() * 10.0).round() / 10.0
             ),
         ),
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_forget_is_taken_apart() {
+    fn an_answer_to_forget_is_parsed() {
         let yes = |was_known, ttl_ms| Some(Forgotten { was_known, ttl_ms });
         assert_eq!(forgotten("FORGOTTEN known 5000"), yes(true, 5_000));
         assert_eq!(forgotten("FORGOTTEN unknown 0"), yes(false, 0));
@@ -691,15 +691,15 @@ mod tests {
 
     #[test]
     fn another_protocol_version_is_explained() {
-        let told = |line: &str| unexpected(line).to_string();
+        let message = |line: &str| unexpected(line).to_string();
         assert_eq!(
-            told("BYE it speaks version 2 of the neighbours' protocol, this server 1"),
+            message("BYE it speaks version 2 of the neighbours' protocol, this server 1"),
             "it speaks version 1 of the neighbours' protocol, this program 2; upgrade it"
         );
         assert_eq!(
-            told("BYE it speaks version 2 of the neighbours' protocol, this server 3; upgrade it"),
+            message("BYE it speaks version 2 of the neighbours' protocol, this server 3; upgrade it"),
             "it speaks version 3 of the neighbours' protocol, this program 2; upgrade this program"
         );
-        assert_eq!(told("BYE no"), "it said: no");
+        assert_eq!(message("BYE no"), "it said: no");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Answer {
     pub(crate) ahead_ms: i128,
     /// Whether it refused the first of this program's secrets, and took the second.
     pub(crate) refused_primary: bool,
-    /// It was asked to forget a client, and did.
+    /// The server's confirmation that it forgot a client, if the question asked for that.
     pub(crate) forgotten: Option<Forgotten>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Question {
     pub(crate) secrets: Secrets,
     pub(crate) tls: Option<NeighbourTls>,
     pub(crate) timeout: Duration,
-    /// Which client it is to forget.
+    /// The client that the server has to forget, if any.
     pub(crate) forget: Option<Vec<u8>>,
 }
 
@@ -75,8 +75,8 @@ pub(crate) fn ask_all(members: &[&Member], question: Question) -> Vec<Asked> {
             .get(name)
             .is_some_and(|it| it.load(Ordering::Relaxed));
         Err(match is_found {
-            true => format!("it said nothing for {seconds} s"),
-            false => format!("its name was not looked up within {seconds} s"),
+            true => format!("it sent nothing for {seconds} s"),
+            false => format!("the look-up of its name took longer than {seconds} s"),
         })
     };
     members
@@ -105,7 +105,10 @@ fn ask_in_background(
     };
     if let Err(error) = thread::Builder::new().spawn(ask) {
         let (name, report) = failed;
-        let _ = report.send((name, Err(format!("no thread to ask it: {error}"))));
+        let _ = report.send((
+            name,
+            Err(format!("cannot start a thread to ask it: {error}")),
+        ));
     }
 }
 
@@ -127,7 +130,7 @@ fn ask(
     is_found.store(true, Ordering::Relaxed);
     // The time for each address. The operator's limit is divided evenly.
     let share = question.timeout / u32::try_from(found.len()).unwrap_or(u32::MAX).max(1);
-    let mut failure = "its name has no address".to_owned();
+    let mut failure = "the look-up of its name gave no address".to_owned();
     let mut left_to_try = u32::try_from(found.len()).unwrap_or(u32::MAX);
     for address in found {
         let left = until.saturating_duration_since(now()) / left_to_try.max(1);
@@ -153,7 +156,7 @@ fn ask(
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    failure = format!("{address}: it said nothing for {} s", share.as_secs_f64());
+                    failure = format!("{address}: it sent nothing for {} s", share.as_secs_f64());
                     break;
                 }
                 Err(error) => {

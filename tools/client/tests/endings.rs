@@ -103,7 +103,7 @@ fn a_refused_connection_exits_with_status_3() {
     drop(listener);
     let ended = run([&*address], b"x\n");
     ended.told(&format!(
-        "cannot connect to {address}: nobody listens there; start it with: herd-mio NAME"
+        "cannot connect to {address}: no server listens there; start it with: herd-mio NAME"
     ));
     assert_eq!(ended.status, Some(3));
 }
@@ -124,7 +124,7 @@ fn a_lost_connection_exits_with_3_and_keeps_the_answers() {
     assert_eq!(ended.stdout, AT.as_bytes());
     let address = &server.address;
     ended.told(&format!(
-        "{address} closed the connection; 6 commands were left unanswered"
+        "{address} closed the connection; 6 commands were not answered"
     ));
     assert_eq!(ended.status, Some(3));
 }
@@ -145,7 +145,7 @@ fn a_connection_reset_exits_with_status_3() {
         ended.stderr.contains("closed the connection; "),
         "{ended:?}"
     );
-    assert!(ended.stderr.ends_with("were left unanswered\n"));
+    assert!(ended.stderr.ends_with("were not answered\n"));
     assert_eq!(ended.status, Some(3));
 }
 
@@ -161,7 +161,7 @@ fn a_missing_answer_exits_with_status_3() {
     assert_eq!(ended.stdout, AT.as_bytes());
     let address = &server.address;
     ended.told(&format!(
-        "{address} sent nothing for 2 s; 1 command was left unanswered"
+        "{address} sent nothing for 2 s; 1 command was not answered"
     ));
     assert_eq!(ended.status, Some(3));
 }
@@ -205,7 +205,7 @@ fn another_protocol_exits_with_status_3() {
     let address = &server.address;
     ended.told(&format!(
         "{address} sent \"HTTP/1.1 400 \\x1b[31mBad Request\\x0d\", which is neither an AT line nor a refusal \
-         (is it a herd-mio server's port for clients?); 1 command was left unanswered"
+         (is it a herd-mio server's port for clients?); 1 command was not answered"
     ));
     assert_eq!(ended.status, Some(3));
 }
@@ -216,7 +216,7 @@ fn help_documents_the_exit_status() {
     let help = String::from_utf8(ended.stdout).unwrap();
     for word in [
         "Exit status",
-        "  3  no connection",
+        "  3  the connection failed",
         "Examples:",
         "--timeout",
     ] {

@@ -155,10 +155,10 @@ fn lacking_records_and_clock_offsets_are_problems() {
     let lines = below(&output);
     assert_eq!(
         lines[0],
-        "lacks: B lacks 5 records that it had to refuse because of its limits (max_records, max_record_bytes): raise them, and start it again"
+        "lacks: B has refused 5 records of its neighbours because of its limits (max_records, max_record_bytes); raise them, and restart it"
     );
     let (_, late) = lines[1].split_once("clock: the clock of B is ").unwrap();
-    assert!(late.contains(" s behind this machine's: "), "{late}");
+    assert!(late.contains(" s behind this machine's; "), "{late}");
     assert_eq!(lines[2], "all 2 hold the same 12 records; 2 problems");
     // Ignored problems are shown, but do not count.
     let a = server("A", "right", standing(12, 'f', 3, &["7:-90000:5:B"], 0));
@@ -178,50 +178,50 @@ fn each_problem_is_a_line_and_a_status() {
     for (status, expected) in [
         (
             wrong("disk=ok", "disk=refusing:12000:4300800"),
-            "disk: A has refused IAMATs for 12.0 s, because its disk is full: free 4200 KiB",
+            "disk: A has refused IAMATs for 12.0 s, because its disk is full; free 4200 KiB",
         ),
         (
             wrong("disk=ok", "disk=busy:2500"),
-            "disk: a write or a sync of A has been under way for 2.5 s",
+            "disk: a write or a sync of A has taken 2.5 s so far",
         ),
         (
             wrong("table=ok", "table=full"),
-            "table: the table of A is full, at 12 records",
+            "table: the table of A is full, with 12 records",
         ),
         (
             wrong("max_clients=50", "max_clients=3"),
-            "clients: A has as many clients as it may, 3",
+            "clients: A has 3 clients, which is its limit",
         ),
         (
             wrong(
                 "max_clients=50",
                 "max_clients=50 evicted=7 buffers=9:10:61000",
             ),
-            "buffers: A has closed 7 connections since its start, the last 61.0 s ago, because the buffers of all connections held more than 10 bytes: ",
+            "buffers: A has closed 7 connections since its start, the last 61.0 s ago, because the buffers of all connections held more than 10 bytes; ",
         ),
         (
             wrong("clocks=near", "clocks=behind"),
-            "client-clocks: most clients of A stamp their IAMATs more than 60 s behind its clock: is the clock of A fast?",
+            "client-clocks: the stamps of most clients of A are more than 60 s behind its clock; check whether the clock of A is fast",
         ),
         (
             wrong("max_clients=50", "max_clients=50 places_day=7:7"),
-            "places: A asked Google Places 7 times in 24 hours, and may 7 times: it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day",
+            "places: A asked Google Places 7 times in 24 hours, and its limit is 7; it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day",
         ),
         (
             wrong("9.9.9", "9.9.8"),
-            "version: their versions differ: 9.9.8 (A), 9.9.9 (B)",
+            "version: the servers' versions differ: 9.9.8 (A), 9.9.9 (B)",
         ),
         (
             wrong("version=9.9.9 ", ""),
-            "version: their versions differ: 9.9.9 (B), one that does not say (A)",
+            "version: the servers' versions differ: 9.9.9 (B), unknown version (A)",
         ),
         (
             wrong("max_clients=50", "max_clients=50 lag=2500:B"),
-            "lag: B has not confirmed to A what it was sent 2.5 s ago",
+            "lag: B has not confirmed changes that A sent 2.5 s ago",
         ),
         (
             wrong("max_clients=50", "max_clients=50 unlinked=70:C"),
-            "file: A wants a link with C, a server that this file does not have",
+            "file: A is configured to link with C, a server that this file does not have",
         ),
         (
             saying(WELL, "B").replace(" link=0:0:0:B", ""),
@@ -229,7 +229,7 @@ fn each_problem_is_a_line_and_a_status() {
         ),
         (
             saying(&format!("{WELL} unlinked=4000:B"), "B").replace(" link=0:0:0:B", ""),
-            "link: B is linked with A, and A says that it is not linked with B",
+            "link: B is linked with A, but A is not linked with B",
         ),
     ] {
         let a = server("A", "right", status);
@@ -267,8 +267,8 @@ fn a_link_down_at_both_ends_is_a_problem() {
     assert_eq!(
         lines,
         [
-            "A, B keep nothing: they have no data directory",
-            "link: A and B are not linked for 5.0 s: the log of A, which dials, says why",
+            "A, B have no data directory, so they keep no records on disk",
+            "link: A and B are not linked for 5.0 s; the log of A, which dials, says why",
             "all 2 hold the same 12 records; 1 problem",
         ]
     );
@@ -277,8 +277,8 @@ fn a_link_down_at_both_ends_is_a_problem() {
 #[test]
 fn status_explains_connections_refused_by_address() {
     const FLOOD: &str = "disk=ok unproven_displaced=3 unproven_crowded=4 unproven_throttled=5";
-    let note = "since its start, B closed connections to its neighbours' port: 7 because their place was needed or none was free (max_unproven, max_unproven_per_neighbour), 5 because too many came from one network (max_unproven_new); its log says from where";
-    let crowded = "since its start, A refused 6 clients because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address: raise the limit there";
+    let note = "since its start, B closed connections to its neighbours' port: 7 because all places for unproven connections were taken (max_unproven, max_unproven_per_neighbour), 5 because too many came from one network (max_unproven_new); its log has their addresses";
+    let crowded = "since its start, A refused 6 clients because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address, so raise the limit there";
     let a = server("A", "right", saying("disk=ok refused_by_address=6", "B"));
     let b = server("B", "right", saying(FLOOD, "A"));
     let output = ask(&[("A", a), ("B", b)]);
@@ -297,7 +297,7 @@ fn status_explains_connections_refused_by_address() {
         below(&output),
         [
             note,
-            "link: A and B are not linked for 4.0 s: the log of A, which dials, says why; B has closed connections to its neighbours' port: if A dials from an address that the file does not have for it, it has no place of its own there",
+            "link: A and B are not linked for 4.0 s; the log of A, which dials, says why; B has closed connections to its neighbours' port; if A dials from an address that the config file does not have for it, B keeps no place free for it",
             "all 2 hold the same 12 records; 1 problem",
         ]
     );
@@ -392,7 +392,7 @@ fn differing_and_unreachable_servers_give_status_1() {
     assert!(
         out(&output).contains("linked with\n")
             && out(&output).contains("no neighbour")
-            && out(&output).contains("they differ"),
+            && out(&output).contains("the servers' records differ"),
         "{}",
         out(&output)
     );
@@ -415,7 +415,7 @@ fn differing_and_unreachable_servers_give_status_1() {
         let line = text
             .lines()
             .find(|line| line.starts_with("no-answer: ") && line.contains(what));
-        line.unwrap().contains("does it run")
+        line.unwrap().contains("check that it runs")
     };
     assert!(
         asks("Connection refused") && !asks("a wrong proof"),
@@ -426,7 +426,10 @@ fn differing_and_unreachable_servers_give_status_1() {
     let output = ask(&[("B", refusing)]);
     let text = out(&output);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text.contains("no server answered: do they run"), "{text}");
+    assert!(
+        text.contains("no server answered; check that they run"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -439,7 +442,7 @@ fn a_silent_server_is_reported() {
     let text = out(&output);
     // On a slow machine, the survey's own deadline may come before the thread's message.
     assert!(
-        text.contains(" no answer: ") && text.contains("it said nothing for 3 s\n"),
+        text.contains(" no answer: ") && text.contains("it sent nothing for 3 s\n"),
         "{text}"
     );
 }

@@ -219,7 +219,10 @@ fn a_config_file_enables_tls() {
     server.describe("");
     is_refused(
         &ask(&server.by_config()),
-        &["trusted are those that browsers trust;", "--ca"],
+        &[
+            "the trusted authorities are those that browsers trust;",
+            "--ca",
+        ],
     );
     let given = [
         server.by_config(),
@@ -264,7 +267,7 @@ fn an_untrusted_authority_is_refused() {
     let server = Server::secure("localhost");
     let address = server.address.to_string();
     let told = [
-        "its certificate is from an authority that is not trusted; trusted are those",
+        "its certificate is from an authority that is not trusted; the trusted authorities are those",
         "--ca",
     ];
     // Browsers do not trust this authority. And an authority of --ca with the same name but another
@@ -293,7 +296,7 @@ fn expired_and_future_certificates_are_refused() {
 
 #[test]
 fn a_server_without_tls_is_reported() {
-    let told = "it answers a TLS handshake with something else, so it seems to speak no TLS; ";
+    let told = "it answers the TLS handshake with another protocol, so it seems not to use TLS; ";
     let server = Server::plain();
     let ended = ask(&[server.address.to_string(), "--tls".into()]);
     is_refused(&ended, &["cannot connect to ", told, "without --tls"]);
@@ -309,12 +312,12 @@ fn a_server_silent_in_the_tls_handshake_is_reported() {
         peer.0.fill_buf().unwrap();
     });
     let ended = ask(&[server.address.clone(), "--tls".into()]);
-    let told = "it ended the connection in the TLS handshake, so it seems to speak no TLS;";
+    let told = "it closed the connection in the TLS handshake, so it seems not to use TLS;";
     is_refused(&ended, &[told]);
 
     let server = common::Server::start(1, |mut peer| peer.rest());
     let ended = ask(&[&*server.address, "--tls", "--timeout=0.5"].map(str::to_owned));
-    let told = "it does not answer a TLS handshake, so it seems to speak no TLS;";
+    let told = "it does not answer the TLS handshake, so it seems not to use TLS;";
     is_refused(&ended, &[told]);
 }
 
@@ -324,7 +327,7 @@ fn a_server_that_needs_tls_is_reported() {
     let ended = ask(&[server.address.to_string()]);
     is_refused(
         &ended,
-        &["sent a TLS alert: it speaks TLS with its clients, so say --tls"],
+        &["sent a TLS alert, so it uses TLS with its clients; add --tls"],
     );
 }
 
@@ -490,7 +493,7 @@ fn the_prompt_keeps_its_tls_connection_and_detects_its_end() {
     prompt.until(&format!(
         "{address} has closed the connection; connecting again"
     ));
-    prompt.until("nobody listens there");
+    prompt.until("no server listens there");
     prompt.type_line("quit");
     assert_eq!(prompt.process.wait().unwrap().code(), Some(0));
 }

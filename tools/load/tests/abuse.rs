@@ -487,7 +487,7 @@ fn usage_errors_say_what_to_do() {
         (
             &format!("faults {closed}"),
             1,
-            "nobody listens there: start it with herd-mio",
+            "no server listens there: start it with herd-mio",
         ),
         (
             &format!("faults {silent}"),

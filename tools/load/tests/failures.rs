@@ -277,7 +277,7 @@ fn a_refused_connection_fails_every_mode() {
     let refused = format!("cannot connect to {address} (connection 1): Connection refused");
     for mode in ["iamat", "whatsat", "mix", "idle"] {
         let ended = run(&[mode, &address]);
-        ended.failed(1, &[&refused, "nobody listens there"]);
+        ended.failed(1, &[&refused, "no server listens there"]);
         assert_eq!(ended.stderr.lines().count(), 1);
     }
 }

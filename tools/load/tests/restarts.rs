@@ -69,7 +69,7 @@ fn a_closed_loop_continues_after_a_server_restart() {
     herd.servers[0].wait_for_nth_log(200, "<- IAMAT", "");
     let figures = load.interrupt().incomplete(&[
         "; connecting again\n",
-        "Connection refused (os error 111); nobody listens there: start it with herd-mio Riley; trying again\n",
+        "Connection refused (os error 111); no server listens there: start it with herd-mio Riley; trying again\n",
         "lost with a connection (the oldest had waited ",
     ]);
     let lost = number(&figures["lost"]);

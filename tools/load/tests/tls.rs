@@ -122,12 +122,12 @@ fn an_untrusted_certificate_is_reported_with_a_fix() {
     for (options, part) in [
         (
             &["--tls"][..],
-            "from an authority that is not trusted; trusted are those that browsers trust; name its authority's file with --ca",
+            "from an authority that is not trusted; the trusted authorities are those that browsers trust; give its authority's file with --ca",
         ),
         (&["--ca", &ca], "its certificate is not for 127."),
         (
             &["--ca", &ca, "--tls-name", "other.example"],
-            "is not for other.example, but for herd.example; if that is whom you mean, say so with --tls-name",
+            "is not for other.example, but for herd.example; if that is the right server, give its name with --tls-name",
         ),
     ] {
         for mode in ["iamat", "idle", "mix"] {
@@ -150,7 +150,7 @@ fn a_full_server_s_tls_alert_is_explained() {
         1,
         &[
             "(connection 4): ",
-            "as a server says that takes no more connections",
+            "a server with too many connections answers so",
         ],
     );
 }
@@ -164,8 +164,7 @@ fn tls_at_one_end_only_is_reported() {
         run(&[mode, &address]).failed(1, &[&address, way_out]);
     }
     let plain = play(|session, line| Some(session.right(line)));
-    let seems =
-        "so it seems to speak no TLS; without --tls, --ca and --tls-name plain TCP is spoken";
+    let seems = "so it seems not to use TLS; without --tls, --ca and --tls-name this program uses plain TCP";
     run(&["iamat", &plain, "--tls"]).failed(1, &[&plain, seems]);
     // A server of the herd, too, whose config file has a table that it was not started with.
     let plain = Herd::start(&["Riley"]);
@@ -173,7 +172,7 @@ fn tls_at_one_end_only_is_reported() {
     let text = fs::read_to_string(&plain.config).unwrap();
     let table = "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
     fs::write(&plain.config, text + table).unwrap();
-    let seems = "so it seems to speak no TLS; was it started with the config file's [clients.tls]?";
+    let seems = "so it seems not to use TLS; was it started with the config file's [clients.tls]?";
     run(&["iamat", "Riley", "--config", &plain.config]).failed(1, &[seems]);
 }
 
@@ -238,9 +237,8 @@ fn a_restart_with_another_tls_mode_is_reported() {
     herd.kill(0);
     herd.herd.replace_tables("");
     herd.start_again(0);
-    load.wait_for("so it seems to speak no TLS");
-    load.interrupt()
-        .incomplete(&["so it seems to speak no TLS"]);
+    load.wait_for("so it seems not to use TLS");
+    load.interrupt().incomplete(&["so it seems not to use TLS"]);
 
     let mut words = vec!["iamat", "Riley", "--config", other.to_str().unwrap()];
     words.extend(LONG.split(' '));

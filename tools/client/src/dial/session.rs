@@ -96,7 +96,7 @@ impl Session {
         if let (true, Some(first)) = (self.is_first, first) {
             self.is_first = false;
             if !FIRST_BYTES.contains(&first) {
-                let what = "it answers a TLS handshake with something else";
+                let what = "it answers the TLS handshake with another protocol";
                 return Err(self.trust.not_tls(what));
             }
         }
@@ -179,7 +179,7 @@ impl Session {
     /// The message for a stream that ends in the handshake, with what to do.
     #[must_use]
     pub fn ended(&self) -> String {
-        let what = "it ended the connection in the TLS handshake";
+        let what = "it closed the connection in the TLS handshake";
         self.trust.no_answer(what)
     }
 
@@ -197,6 +197,6 @@ impl Session {
     /// The message for a server that does not answer the handshake, with what to do.
     #[must_use]
     pub fn silent(&self) -> String {
-        self.trust.no_answer("it does not answer a TLS handshake")
+        self.trust.no_answer("it does not answer the TLS handshake")
     }
 }

@@ -118,7 +118,7 @@ impl Target {
 fn dialable(target: Target) -> Result<Target, ConfigError> {
     if target.address.port == 0 {
         return Err(ConfigError(format!(
-            "{target}: nothing can be called at port 0; herd-mio says at its start which port it got, give that as host:port"
+            "{target}: port 0 cannot be connected to; herd-mio logs its port at its start, so give that as host:port"
         )));
     }
     Ok(target)

@@ -16,8 +16,7 @@ use time::{Date, OffsetDateTime};
 /// What the command line says about it.
 #[derive(Debug, Default, Args)]
 pub struct TlsOptions {
-    /// Speak TLS, as servers with [clients.tls] do; not needed with a --config file that has that
-    /// table
+    /// Use TLS, for servers with [clients.tls]; not needed with a --config file that has that table
     #[arg(long)]
     pub tls: bool,
 
@@ -99,7 +98,7 @@ impl Trust {
             Some(reason) => self.mistrust(&reason),
             // A server with too many connections sends this alert.
             None if error.reason.ends_with("InternalError") => format!(
-                "{}, as a server says that takes no more connections; its log says why",
+                "{}; a server with too many connections answers so; its log says why",
                 error.reason
             ),
             None => error.reason,
@@ -116,7 +115,7 @@ impl Trust {
     pub(crate) fn no_answer(&self, what: impl fmt::Display) -> String {
         if self.has_spoken.load(Ordering::Relaxed) {
             return format!(
-                "{what}; it spoke TLS before, so it may take no more connections: its log says why"
+                "{what}; it used TLS before, so it may have too many connections; its log says why"
             );
         }
         self.not_tls(what)
@@ -125,31 +124,31 @@ impl Trust {
     /// The message if the handshake gets no answer, or one of another protocol: `what`.
     pub(crate) fn not_tls(&self, what: impl fmt::Display) -> String {
         let advice = match self.because {
-            Because::Options => "without --tls, --ca and --tls-name plain TCP is spoken",
+            Because::Options => "without --tls, --ca and --tls-name this program uses plain TCP",
             Because::ConfigFile => {
-                "was it started with the config file's [clients.tls]? as host:port, without --config, it is spoken to in plain TCP"
+                "was it started with the config file's [clients.tls]? for plain TCP, give the server as host:port, without --config"
             }
         };
-        format!("{what}, so it seems to speak no TLS; {advice}")
+        format!("{what}, so it seems not to use TLS; {advice}")
     }
 
     fn mistrust(&self, reason: &CertificateError) -> String {
         match reason {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-                "its certificate is from an authority that is not trusted; trusted are {}; name its authority's file with --ca",
+                "its certificate is from an authority that is not trusted; the trusted authorities are {}; give its authority's file with --ca",
                 self.authorities
             ),
             CertificateError::NotValidForNameContext { presented, .. } => format!(
-                "its certificate is not for {}, but for {}; if that is whom you mean, say so with --tls-name",
+                "its certificate is not for {}, but for {}; if that is the right server, give its name with --tls-name",
                 self.name,
                 listed(presented)
             ),
             CertificateError::ExpiredContext { not_after, .. } => format!(
-                "its certificate has expired{}; the server needs a new one (herd-certificates --renew), or the clock here is wrong",
+                "its certificate has expired{}; the server needs a new one (herd-certificates --renew), or this machine's clock is wrong",
                 day(*not_after).map_or(String::new(), |day| format!(" on {day}"))
             ),
             CertificateError::NotValidYetContext { not_before, .. } => format!(
-                "its certificate is not valid yet{}; the clock here is slow, or that where it was made is fast",
+                "its certificate is not valid yet{}; this machine's clock is slow, or the clock of the machine that made it is fast",
                 day(*not_before).map_or(String::new(), |day| format!(" (from {day} on)"))
             ),
             other => format!("its certificate was refused: {other}"),

@@ -1,4 +1,4 @@
-//! `herd-client status`: asks every server of a herd for its status, and says whether all is well.
+//! `herd-client status`: asks every server of a herd for its status, and reports problems.
 
 mod problems;
 mod report;
@@ -19,32 +19,32 @@ use crate::survey;
 /// The exit status if the herd has a problem.
 const UNHEALTHY: u8 = 1;
 
-/// Ask every server of a herd how it stands, and say whether all is well
+/// Ask every server of a herd for its status, and report problems
 ///
-/// Servers that hold the same records have the same digest. Behind a neighbour's name stands how
-/// many changes it has not confirmed to keep, if there are any. Below the table there is one line
-/// for each problem: its kind, what it is, and what to do. Each server is asked on its neighbours'
-/// port, with the herd's secret; where the herd has [peers.tls], also with a certificate for the
-/// name operator.
+/// Servers that hold the same records have the same digest. The number after a neighbour's name
+/// counts the changes that it has not confirmed yet. Below the table, each problem has one line: its
+/// kind, the problem, and what to do. The command asks each server on its neighbours' port, and
+/// proves that it has the herd's secret. If the herd has [peers.tls], it also needs a certificate
+/// for the name operator.
 #[derive(Parser)]
 #[command(name = "herd-client status", bin_name = "herd-client status", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     herd: HerdOptions,
 
-    /// Ask only this server: a health check of one process
+    /// Ask only this server, as a health check of one process
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
 
-    /// How long all of it may take
+    /// The time limit of the whole command
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     timeout: Duration,
 
-    /// Kinds of problems that are told, and do not count, joined by commas
+    /// Kinds of problems that are reported but do not fail the check, joined by commas
     #[arg(long, value_name = "KINDS", value_enum, value_delimiter = ',')]
     ignore: Vec<Kind>,
 
-    /// Say it in JSON, on one line
+    /// Print the report as JSON, on one line
     #[arg(long)]
     json: bool,
 }
@@ -53,12 +53,12 @@ const AFTER_HELP: &str = "\
 Examples:
   herd-client status                          the herd of 2021 on this machine
   herd-client status --config herd.toml       your own herd
-  until herd-client status; do sleep 1; done  wait until all is well, and all agree
+  until herd-client status; do sleep 1; done  wait until there is no problem
   herd-client status --server Alice --config herd.toml --timeout 1 --ignore link,version
-                                              a health check of one server, which others' faults do not fail
+                                              a health check of one server that ignores faults of others
 
-Exit status: 0 if all is well: every server answered, and there is no problem that counts; 1 if not;
-2 for a mistake in usage or configuration.";
+Exit status: 0 if every server answered and there is no problem (ignored kinds do not count); 1 if
+not; 2 for a mistake in usage or configuration.";
 
 /// Runs the command. `arguments` are the program's, and the first of them is `status`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {

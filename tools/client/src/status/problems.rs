@@ -22,25 +22,25 @@ pub(crate) enum Kind {
     NoAnswer,
     /// A disk is full or slow
     Disk,
-    /// A table is full: clients that are not known are refused
+    /// A table is full, so unknown clients are refused
     Table,
-    /// As many clients are connected as may be
+    /// The limit of connected clients is reached
     Clients,
-    /// Google Places was asked as often as it may be
+    /// The limit of questions to Google Places is reached
     Places,
-    /// Connections were closed in the last ten minutes because the buffers of all of them were full
+    /// Connections were closed in the last ten minutes because all buffers together were full
     Buffers,
-    /// A link that the herd has is not there
+    /// A link of the herd is down
     Link,
-    /// Servers run with another file than this one
+    /// Servers run with a config file other than this one
     File,
-    /// A neighbour confirms nothing for some time
+    /// A neighbour is late with its confirmations
     Lag,
-    /// A server had to refuse records of its neighbours
+    /// A server has refused records of its neighbours
     Lacks,
     /// Servers' clocks are more than 1 s apart
     Clock,
-    /// Most clients' clocks disagree with their server's
+    /// Most clients' clocks differ from their server's
     ClientClocks,
     /// Servers run different versions
     Version,
@@ -92,7 +92,7 @@ pub(crate) fn find(asked: &[Asked], members: &[String], links: &[(String, String
                 let is_there = refusals.iter().any(|refusal| reason.contains(refusal));
                 let advice = match is_there {
                     true => "",
-                    false => "; does it run, and is that its address?",
+                    false => "; check that it runs, and that this is its address",
                 };
                 findings.add(
                     Kind::NoAnswer,
@@ -149,15 +149,17 @@ impl Findings {
     fn transition(&mut self, name: &str, answer: &Answer) {
         match (answer.refused_primary, answer.standing.secret) {
             (true, _) => self.notes.push(format!(
-                "{name} does not have the first of our secrets, only the second"
+                "{name} does not have the first of these secrets, only the second"
             )),
             (false, Some((1, 2..))) => {
-                self.notes
-                    .push(format!("{name} has our secret first, and another"));
+                self.notes.push(format!(
+                    "{name} has this secret first, and another one second"
+                ));
             }
             (false, Some((2.., _))) => {
-                self.notes
-                    .push(format!("{name} has our secret second, behind another"));
+                self.notes.push(format!(
+                    "{name} has another secret first, and this one second"
+                ));
             }
             (false, Some(_) | None) => {}
         }
@@ -177,7 +179,7 @@ impl Findings {
                 .map(|(kind, count)| (format!("{count} {kind}"), *count))
                 .unzip();
             self.notes.push(format!(
-                "TLS with clients of {name} failed {}: {}; its log says more",
+                "TLS handshakes of clients with {name} failed {}: {}; its log has the reasons",
                 Counted(counts.iter().sum(), "time"),
                 kinds.join(", ")
             ));
@@ -187,7 +189,7 @@ impl Findings {
                 Kind::Disk,
                 Some(name),
                 format!(
-                    "{name} has refused IAMATs for {}, because its disk is full: free {} KiB where its data directory is",
+                    "{name} has refused IAMATs for {}, because its disk is full; free {} KiB on the disk of its data directory",
                     seconds(ms),
                     wanted_bytes.div_ceil(1 << 10)
                 ),
@@ -196,7 +198,7 @@ impl Findings {
                 Kind::Disk,
                 Some(name),
                 format!(
-                    "a write or a sync of {name} has been under way for {}: its disk hangs, or is very slow",
+                    "a write or a sync of {name} has taken {} so far: its disk hangs, or is very slow",
                     seconds(ms)
                 ),
             ),
@@ -207,7 +209,7 @@ impl Findings {
                 Kind::Table,
                 Some(name),
                 format!(
-                    "the table of {name} is full, at {}: it refuses clients that it does not know; raise limits.max_records or limits.max_record_bytes",
+                    "the table of {name} is full, with {}; it refuses unknown clients; raise limits.max_records or limits.max_record_bytes",
                     Counted(standing.records + standing.forgotten.unwrap_or(0), "record")
                 ),
             );
@@ -215,7 +217,7 @@ impl Findings {
         // A server that refuses new clients of one address serves all others: this is no problem.
         if standing.counters.new_names_refused > 0 {
             self.notes.push(format!(
-                "{name} has refused {} of new clients since its start, because their addresses had introduced too many; if they are honest, and share an address, raise limits.new_names_per_address",
+                "{name} has refused {} of new clients since its start, because too many new clients came from their address; if these are real clients behind one address, raise limits.new_names_per_address",
                 Counted(standing.counters.new_names_refused, "IAMAT")
             ));
         }
@@ -227,7 +229,7 @@ impl Findings {
                 Kind::Clients,
                 Some(name),
                 format!(
-                    "{name} has as many clients as it may, {}, and refuses more; raise limits.max_clients (over TLS, limits.buffer_bytes too)",
+                    "{name} has {} clients, which is its limit, and refuses more; raise limits.max_clients (over TLS, limits.buffer_bytes too)",
                     standing.clients
                 ),
             );
@@ -244,24 +246,24 @@ impl Findings {
                 Kind::ClientClocks,
                 Some(name),
                 format!(
-                    "most clients of {name} stamp their IAMATs more than 60 s {than} its clock: is the clock of {name} {how}?"
+                    "the stamps of most clients of {name} are more than 60 s {than} its clock; check whether the clock of {name} is {how}"
                 ),
             );
         } else if counters.ahead + counters.behind > 0 {
             self.notes.push(format!(
-                "{name} heard {} IAMATs since its start that were stamped more than 60 s ahead of its clock, and {} behind it",
+                "since its start, {name} got {} IAMATs with stamps more than 60 s ahead of its clock, and {} with stamps more than 60 s behind it",
                 counters.ahead, counters.behind
             ));
         }
         if counters.refused_by_address > 0 {
             self.notes.push(format!(
-                "since its start, {name} refused {} because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address: raise the limit there",
+                "since its start, {name} refused {} because limits.max_clients_per_address were connected from their address; behind a load balancer without the PROXY protocol, all clients have one address, so raise the limit there",
                 Counted(counters.refused_by_address, "client")
             ));
         }
         if is_crowded(standing) {
             self.notes.push(format!(
-                "since its start, {name} closed connections to its neighbours' port: {} because their place was needed or none was free (max_unproven, max_unproven_per_neighbour), {} because too many came from one network (max_unproven_new); its log says from where",
+                "since its start, {name} closed connections to its neighbours' port: {} because all places for unproven connections were taken (max_unproven, max_unproven_per_neighbour), {} because too many came from one network (max_unproven_new); its log has their addresses",
                 counters.unproven_displaced + counters.unproven_crowded,
                 counters.unproven_throttled
             ));
@@ -272,7 +274,7 @@ impl Findings {
                 Kind::Lag,
                 Some(&link.name),
                 format!(
-                    "{} has not confirmed to {name} what it was sent {} ago, {} in all: it hangs, or its disk or the network is slow",
+                    "{} has not confirmed changes that {name} sent {} ago ({} in all): it hangs, or its disk or the network is slow",
                     link.name,
                     seconds(link.lag_ms),
                     Counted(link.unconfirmed, "change")
@@ -285,14 +287,14 @@ impl Findings {
     fn questions(&mut self, name: &str, standing: &Standing) {
         if let Some((asked, most)) = standing.places_day {
             let text = format!(
-                "{name} asked Google Places {asked} times in 24 hours, and may {most} times"
+                "{name} asked Google Places {asked} times in 24 hours, and its limit is {most}"
             );
             if asked >= most {
                 self.add(
                     Kind::Places,
                     Some(name),
                     format!(
-                        "{text}: it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day"
+                        "{text}; it answers a WHATSAT with an error until the oldest question is 24 hours old; raise places.max_per_day"
                     ),
                 );
             } else if asked >= most - most / 5 {
@@ -303,16 +305,13 @@ impl Findings {
         for (count, why) in [
             (
                 counters.places_displaced,
-                "their address had the most in the queue, and another needed the place",
+                "the queue was full and their address had the most questions in it",
             ),
             (
                 counters.places_over_second,
                 "too many waited for places.max_per_second",
             ),
-            (
-                counters.places_over_day,
-                "places.max_per_day did not allow them",
-            ),
+            (counters.places_over_day, "places.max_per_day was reached"),
         ] {
             if count > 0 {
                 self.notes.push(format!(
@@ -335,8 +334,8 @@ impl Findings {
         };
         let closed = Counted(standing.counters.evicted, "connection");
         let text = format!(
-            "{name} has closed {closed} since its start, the last {} ago, because the buffers of all connections held more than {maximum} bytes: \
-             its log says which clients do not read; if they are what it is for, raise limits.buffer_bytes, or give it more memory",
+            "{name} has closed {closed} since its start, the last {} ago, because the buffers of all connections held more than {maximum} bytes; \
+             its log says which clients do not read; if these are real clients, raise limits.buffer_bytes, or give it more memory",
             seconds(ms)
         );
         match ms {
@@ -359,15 +358,15 @@ impl Findings {
                     Kind::File,
                     Some(without),
                     format!(
-                        "{without} was started without the link between {a} and {b}: start it with this file"
+                        "{without} was started without the link between {a} and {b}; restart it with this config file"
                     ),
                 );
             }
             (Some(End::Up), Some(End::Down(_))) => format!(
-                "{a} is linked with {b}, and {b} says that it is not linked with {a}: one of the two is about to notice, or something between them loses packets one way"
+                "{a} is linked with {b}, but {b} is not linked with {a}: one of them has not noticed a change yet, or the network loses packets in one direction"
             ),
             (Some(End::Down(_)), Some(End::Up)) => format!(
-                "{b} is linked with {a}, and {a} says that it is not linked with {b}: one of the two is about to notice, or something between them loses packets one way"
+                "{b} is linked with {a}, but {a} is not linked with {b}: one of them has not noticed a change yet, or the network loses packets in one direction"
             ),
             (one, other) => {
                 let ms = [one, other].into_iter().flatten().filter_map(End::down_ms);
@@ -377,12 +376,12 @@ impl Findings {
                 };
                 let crowd = match answered.get(b) {
                     Some(answer) if is_crowded(&answer.standing) => format!(
-                        "; {b} has closed connections to its neighbours' port: if {a} dials from an address that the file does not have for it, it has no place of its own there"
+                        "; {b} has closed connections to its neighbours' port; if {a} dials from an address that the config file does not have for it, {b} keeps no place free for it"
                     ),
                     Some(_) | None => String::new(),
                 };
                 format!(
-                    "{a} and {b} are not linked{since}: the log of {a}, which dials, says why{crowd}"
+                    "{a} and {b} are not linked{since}; the log of {a}, which dials, says why{crowd}"
                 )
             }
         };
@@ -410,7 +409,11 @@ impl Findings {
             if links.iter().any(is_known) {
                 continue;
             }
-            let has = if is_up { "is linked" } else { "wants a link" };
+            let has = if is_up {
+                "is linked"
+            } else {
+                "is configured to link"
+            };
             let lacks = match members.contains(other) {
                 true => "a link that this file does not have",
                 false => "a server that this file does not have",
@@ -418,7 +421,7 @@ impl Findings {
             self.add(
                 Kind::File,
                 Some(name),
-                format!("{name} {has} with {other}, {lacks}: it runs with another file"),
+                format!("{name} {has} with {other}, {lacks}; it runs with another config file"),
             );
         }
     }
@@ -434,7 +437,7 @@ impl Findings {
                     Kind::Lacks,
                     Some(&one.name),
                     format!(
-                        "{} lacks {} that it had to refuse because of its limits (max_records, max_record_bytes): raise them, and start it again",
+                        "{} has refused {} of its neighbours because of its limits (max_records, max_record_bytes); raise them, and restart it",
                         one.name,
                         Counted(lacks, "record")
                     ),
@@ -474,7 +477,7 @@ impl Findings {
                     Kind::Clock,
                     Some(name),
                     format!(
-                        "the clock of {name} is {} {others}: have it follow a time server",
+                        "the clock of {name} is {} {others}; synchronize it with a time server",
                         apart(ahead, "ahead of", "behind")
                     ),
                 );
@@ -488,7 +491,7 @@ impl Findings {
                         Kind::Clock,
                         Some(&link.name),
                         format!(
-                            "the clock of {} is {} that of {name}: both should follow a time server",
+                            "the clock of {} is {} that of {name}; synchronize both with a time server",
                             link.name,
                             apart(ahead, "ahead of", "behind")
                         ),
@@ -502,7 +505,7 @@ impl Findings {
         let mut servers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, answer) in answered {
             let version = answer.standing.version.as_deref();
-            let known = version.unwrap_or("one that does not say");
+            let known = version.unwrap_or("unknown version");
             servers.entry(known).or_default().push(name);
         }
         let list =
@@ -521,7 +524,7 @@ impl Findings {
                     Kind::Version,
                     None,
                     format!(
-                        "their versions differ: {}; upgrade them one at a time, until all run the same",
+                        "the servers' versions differ: {}; upgrade one server at a time, until all run the same version",
                         versions.join(", ")
                     ),
                 );
@@ -534,7 +537,7 @@ impl Findings {
             self.add(
                 Kind::Differ,
                 None,
-                "they hold different records; under load this is normal, on a quiet herd it should pass within a second".to_owned(),
+                "the servers hold different records; this is normal under load; in a quiet herd it should end within a second".to_owned(),
             );
         }
     }
@@ -551,11 +554,11 @@ impl Findings {
             .collect();
         match names.as_slice() {
             [] => {}
-            [one] => self
-                .notes
-                .push(format!("{one} keeps nothing: it has no data directory")),
+            [one] => self.notes.push(format!(
+                "{one} has no data directory, so it keeps no records on disk"
+            )),
             several => self.notes.push(format!(
-                "{} keep nothing: they have no data directory",
+                "{} have no data directory, so they keep no records on disk",
                 several.join(", ")
             )),
         }

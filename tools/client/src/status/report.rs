@@ -92,21 +92,22 @@ fn verdict(asked: &[Asked]) -> String {
     let all = asked.len();
     match (answered.as_slice(), agree(asked)) {
         ([], _) => {
-            "no server answered: do they run, and is this their herd (--config, --herd)?".to_owned()
+            "no server answered; check that they run, and that --config or --herd names their herd"
+                .to_owned()
         }
         ([one], _) if all == 1 => {
-            format!("it holds {}", Counted(one.records, "record"))
+            format!("the server holds {}", Counted(one.records, "record"))
         }
         ([one, ..], true) if answered.len() == all => {
             format!("all {all} hold the same {}", Counted(one.records, "record"))
         }
         ([_], _) => format!("1 of {all} answered"),
-        (_, false) if answered.len() == all => "they differ".to_owned(),
+        (_, false) if answered.len() == all => "the servers' records differ".to_owned(),
         (some, true) => format!(
-            "{} of {all} answered; those hold the same records",
+            "{} of {all} answered; these hold the same records",
             some.len()
         ),
-        (some, false) => format!("{} of {all} answered; those differ", some.len()),
+        (some, false) => format!("{} of {all} answered; their records differ", some.len()),
     }
 }
 

@@ -78,7 +78,7 @@ fn a_second_run_changes_nothing_and_gives_the_same_advice() {
             "\n[clients.tls]\ncertificate_file = \"certificates/clients.pem\"\nkey_file = \"certificates/clients.key\"\n",
             "\n  Alice     ca.pem Alice.pem Alice.key clients.pem clients.key\n",
             "\n  operator  ca.pem operator.pem operator.key (",
-            "/certificates/ca.key stays here",
+            "/certificates/ca.key here, or better offline",
         ],
     );
 }
@@ -134,7 +134,7 @@ fn a_readable_key_file_is_warned_of() {
     assert_eq!(
         err,
         format!(
-            "herd-certificates: {key} is open to others than its owner (mode 644); close it: chmod 600 {key}\n"
+            "herd-certificates: users other than its owner can read or write {key} (mode 644); fix it with: chmod 600 {key}\n"
         )
     );
 }

@@ -73,7 +73,10 @@ fn near_and_past_expiry_is_reported() {
     assert_eq!((err.lines().count(), status), (1, Some(1)));
     ending_in(&bench, "Bob.pem", 400);
     let (_, err, status) = bench.list();
-    has(&err, &["Bob.pem begins on ", "clock right?"]);
+    has(
+        &err,
+        &["Bob.pem is valid from ", "check this machine's clock"],
+    );
     assert_eq!(status, Some(0));
 }
 

@@ -39,7 +39,7 @@ fn usage() {
             &["--client-names", "a b"],
             "neither an IP address nor a DNS name",
         ),
-        (&["--client-names", "alice"], "Alice's own name"),
+        (&["--client-names", "alice"], "is the name of Alice"),
     ] {
         has(&bench.fail(arguments, 2), &[what]);
     }
@@ -80,7 +80,7 @@ fn an_unwritable_directory_is_reported() {
     };
     has(
         &fail(&bench.out()),
-        &["is no directory; name one with --out"],
+        &["is not a directory; name one with --out"],
     );
     has(
         &fail(&bench.file("below")),
@@ -110,10 +110,10 @@ fn an_authority_that_cannot_sign_is_reported() {
     });
     has(
         &bench.fail(&[], 1),
-        &["begins on 4000-01-01", "clock right?"],
+        &["is valid from 4000-01-01 on", "check this machine's clock"],
     );
     other_authority(&bench, |params| params.is_ca = IsCa::NoCa);
-    has(&bench.fail(&[], 1), &["is no certificate authority"]);
+    has(&bench.fail(&[], 1), &["is not a certificate authority"]);
 }
 
 #[test]
@@ -128,9 +128,9 @@ fn an_incomplete_authority_is_reported() {
         (
             &pem,
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "that is broken",
+            "has an invalid certificate",
         ),
-        (&key, "", "has no private key that can be used"),
+        (&key, "", "has no usable private key"),
         (&key, &stranger, "is not the key of"),
     ] {
         let right = fs::read(path).unwrap();
@@ -139,8 +139,8 @@ fn an_incomplete_authority_is_reported() {
         fs::write(path, right).unwrap();
     }
     for (path, what) in [
-        (&pem, "but not"),
-        (&key, "without which nothing can be signed"),
+        (&pem, "ca.pem does not; put it back"),
+        (&key, "nothing can be signed without it"),
     ] {
         let right = fs::read(path).unwrap();
         fs::remove_file(path).unwrap();
@@ -179,14 +179,14 @@ fn certificates_of_another_authority_are_reported() {
     has(
         &bench.fail(&[], 1),
         &[
-            "Alice.key is not the one of the certificate",
+            "Alice.key does not belong to the certificate",
             "--renew Alice",
         ],
     );
     fs::remove_file(bench.file("Alice.key")).unwrap();
     has(
         &bench.fail(&[], 1),
-        &["Alice.pem is there, but not ", "Alice.key; put it back"],
+        &["Alice.pem exists, but ", "Alice.key does not; put it back"],
     );
 }
 
@@ -197,7 +197,7 @@ fn changed_client_names_need_renew() {
     has(
         &bench.fail(&["--client-names", "a.example.net,b.example.net"], 1),
         &[
-            "clients.pem is for a.example.net; make it for a.example.net,b.example.net with --renew clients --client-names",
+            "clients.pem is for a.example.net; make one for a.example.net,b.example.net with --renew clients --client-names",
         ],
     );
 }
@@ -215,8 +215,11 @@ fn an_authority_with_name_constraints_is_reported() {
     });
     has(
         &bench.fail(&[], 1),
-        &["a certificate for Alice that this authority signs would not be believed: "],
+        &["servers would not accept a certificate for Alice from this authority: "],
     );
     bench.describe(&["alice.example.net"], "");
-    has(&bench.fail(&[], 1), &["a certificate for operator"]);
+    has(
+        &bench.fail(&[], 1),
+        &["servers would not accept a certificate for operator"],
+    );
 }

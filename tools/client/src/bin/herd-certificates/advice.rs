@@ -25,7 +25,7 @@ pub(crate) fn install(
             "Put this into {}, the same on all hosts (paths are relative to that file):",
             path.display()
         ),
-        None => "Put this into the config file of your herd (the course's herds have none: README.md has one to begin with):".into(),
+        None => "Put this into the config file of your herd (the course's herds have none; README.md has one to start from):".into(),
     };
     let mut text = format!(
         "\n{introduction}\n\n\
@@ -43,7 +43,7 @@ pub(crate) fn install(
         );
         for_clients = format!(" {CLIENTS}.pem {CLIENTS}.key");
     }
-    text += "\nCopy these, and no others, to where that file looks for them; the user who runs the server has to be able to read them:\n";
+    text += "\nCopy only these files to the paths in that config file. The user who runs the server must be able to read them:\n";
     let names: Vec<&str> = herd.members.iter().map(|one| one.name.as_str()).collect();
     let widths = names.iter().map(|name| name.len());
     let width = widths.max().unwrap_or_default().max(OPERATOR.len());
@@ -56,14 +56,14 @@ pub(crate) fn install(
     }
     let _ = writeln!(
         text,
-        "  {OPERATOR:<width$}  ca.pem {OPERATOR}.pem {OPERATOR}.key (wherever tools such as herd-client status run)"
+        "  {OPERATOR:<width$}  ca.pem {OPERATOR}.pem {OPERATOR}.key (on hosts that run tools such as herd-client status)"
     );
     if has_clients {
-        text += "Clients have to trust ca.pem.\n";
+        text += "Clients must trust ca.pem.\n";
     }
     let _ = writeln!(
         text,
-        "{} stays here, or better where nobody is: who has it can pose as any server.",
+        "Keep {} here, or better offline: with it, an attacker can pose as any server.",
         directory.path.join("ca.key").display()
     );
     text
@@ -76,7 +76,7 @@ pub(crate) fn renewed(subjects: &[Subject]) -> String {
     for Subject { stem, .. } in subjects {
         let host = match stem.as_str() {
             CLIENTS => "all hosts",
-            OPERATOR => "wherever tools such as herd-client status run",
+            OPERATOR => "hosts that run tools such as herd-client status",
             server => server,
         };
         // Writing into a String never fails.

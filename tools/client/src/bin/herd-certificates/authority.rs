@@ -72,14 +72,14 @@ impl Authority {
         let mut certificates = Certificate::read_all(&files.certificate)?;
         if certificates.len() > 1 {
             return Err(Failure::Failed(format!(
-                "{shown} has {} certificates, and only one of them can be the one of {shown_key}; leave that one here",
+                "{shown} has {} certificates, but only one can belong to {shown_key}; remove the others",
                 certificates.len()
             )));
         }
         let certificate = certificates.remove(0);
         if !certificate.is_authority {
             return Err(Failure::Failed(format!(
-                "{shown} is no certificate authority: it may not sign certificates"
+                "{shown} is not a certificate authority: it must not sign certificates"
             )));
         }
         if certificate.not_after <= now {
@@ -90,7 +90,7 @@ impl Authority {
         }
         if certificate.not_before > now {
             return Err(Failure::Failed(format!(
-                "the authority {shown} begins on {}, and today is {}; is this machine's clock right?",
+                "the authority {shown} is valid from {} on, and today is {}; check this machine's clock",
                 certificate.not_before.date(),
                 now.date()
             )));
@@ -98,12 +98,12 @@ impl Authority {
         let pem = fs::read_to_string(&files.key).map_err(system(format!("read {shown_key}")))?;
         let key = KeyPair::from_pem(&pem).map_err(|error| {
             Failure::Failed(format!(
-                "{shown_key} has no private key that can be used ({error}); it has to be PKCS#8 in PEM, without a password"
+                "{shown_key} has no usable private key ({error}); it has to be PKCS#8 in PEM, without a password"
             ))
         })?;
         if key.subject_public_key_info() != certificate.public_key {
             return Err(Failure::Failed(format!(
-                "{shown_key} is not the key of {shown}: one of them is another authority's; put the right one back"
+                "{shown_key} is not the key of {shown}: one of them belongs to another authority; put the right one back"
             )));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate.der, key).map_err(|error| {
@@ -155,7 +155,7 @@ impl Authority {
             .check(subject, &self.certificate.der)
             .map_err(|what| {
                 Failure::Failed(format!(
-                    "a certificate for {} that this authority signs would not be believed: {what}",
+                    "servers would not accept a certificate for {} from this authority: {what}",
                     subject.stem
                 ))
             })?;
@@ -168,7 +168,7 @@ impl Authority {
 }
 
 /// The advice when an authority ends.
-pub(crate) const NEW_AUTHORITY: &str = "make a new one in another directory, and let servers trust both until all have new certificates (see --help)";
+pub(crate) const NEW_AUTHORITY: &str = "make a new one in another directory, and make servers trust both until all have new certificates (see --help)";
 
 fn params(now: OffsetDateTime, days: i64) -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -202,15 +202,12 @@ fn alternative_name(name: &ServerName<'_>) -> Result<SanType, Failure> {
 }
 
 fn parsed(der: CertificateDer<'static>) -> Result<Certificate, Failure> {
-    Certificate::parse(der).map_err(|what| {
-        Failure::Failed(format!(
-            "the certificate that was made cannot be read: {what}"
-        ))
-    })
+    Certificate::parse(der)
+        .map_err(|what| Failure::Failed(format!("the new certificate cannot be read: {what}")))
 }
 
 fn unmade(error: rcgen::Error) -> Failure {
-    Failure::Failed(format!("the certificate cannot be made: {error}"))
+    Failure::Failed(format!("cannot make the certificate: {error}"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl Certificate {
         for der in CertificateDer::pem_slice_iter(&pem) {
             let certificate = der.map_err(|error| error.to_string());
             certificates.push(certificate.and_then(Certificate::parse).map_err(|what| {
-                Failure::Failed(format!("{shown} has a certificate that is broken: {what}"))
+                Failure::Failed(format!("{shown} has an invalid certificate: {what}"))
             })?);
         }
         if certificates.is_empty() {
@@ -106,7 +106,7 @@ impl Certificate {
         let mut roots = RootCertStore::empty();
         roots
             .add(authority.clone())
-            .map_err(|error| format!("nobody can trust its authority: {error}"))?;
+            .map_err(|error| format!("its authority cannot be trusted: {error}"))?;
         let roots = Arc::new(roots);
         let begin_s = u64::try_from(self.not_before.unix_timestamp()).unwrap_or_default();
         let begin = UnixTime::since_unix_epoch(Duration::from_secs(begin_s));
@@ -148,7 +148,7 @@ impl Certificate {
             .key_provider
             .load_private_key(key)
             .and_then(|key| CertifiedKey::new(vec![self.der.clone()], key).keys_match())
-            .map_err(|_| format!("the key in {shown} is not the one of the certificate"))
+            .map_err(|_| format!("the key in {shown} does not belong to the certificate"))
     }
 }
 

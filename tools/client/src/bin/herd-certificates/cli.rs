@@ -11,9 +11,9 @@ const DEFAULT_DAYS: &str = "825";
 
 /// Make a certificate authority for one herd, and a certificate for each of its servers
 ///
-/// Servers with [peers.tls] in their config file believe only neighbours that show a certificate of this authority, for their own
-/// name; with [clients.tls] they speak TLS with clients. What is there already is kept: run it again when a server has joined the
-/// herd, and it makes what is missing.
+/// A server with [peers.tls] in its config file accepts only neighbours that have a certificate of this authority for their own
+/// name. With [clients.tls] it uses TLS with clients. The command keeps files that exist, and makes those that are missing. So
+/// run it again when a server has joined the herd.
 #[derive(Debug, Parser)]
 #[command(name = "herd-certificates", version, after_help = AFTER_HELP, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -25,23 +25,23 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "PRESET")]
     herd: Option<String>,
 
-    /// Where the certificates and keys are, or are to be; made if it is not there
+    /// The directory of the certificates and keys; it is made if it does not exist
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 
-    /// How many days the new certificates last; the authority itself lasts ten years
+    /// The validity of new certificates, in days; the authority itself is valid for ten years
     #[arg(long, value_name = "DAYS", default_value = DEFAULT_DAYS, value_parser = clap::value_parser!(i64).range(1..=3653))]
     pub(crate) days: i64,
 
-    /// Also make clients.pem, for TLS towards clients, which connect to these names or IP addresses
+    /// Also make clients.pem, for TLS with clients that connect to these names or IP addresses
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
     pub(crate) client_names: Vec<String>,
 
-    /// Make new certificates and keys in place of those that these servers have, and nothing else; also `operator` and `clients`
+    /// Only replace the certificates and keys of these servers; `operator` and `clients` are allowed too
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub(crate) renew: Vec<String>,
 
-    /// Only say until when the certificates in DIR last
+    /// Only list the certificates in DIR and when they expire
     #[arg(long, conflicts_with_all = ["config", "herd", "days", "client_names", "renew"])]
     pub(crate) list: bool,
 }
@@ -51,26 +51,28 @@ const AFTER_HELP: &str = "\
 Examples:
   herd-certificates --config herd.toml --out certificates
   herd-certificates --config herd.toml --out certificates \\
-      --client-names herd.example.net,192.0.2.7     TLS towards clients as well
-  herd-certificates --out certificates --list       until when they last
+      --client-names herd.example.net,192.0.2.7     for TLS with clients too
+  herd-certificates --out certificates --list       when they expire
   herd-certificates --config herd.toml --out certificates --renew Alice Bob
   herd-certificates --out certificates              the herd of 2021, to try it
 
-DIR has, for each server NAME, NAME.pem and NAME.key; operator.pem and .key for
-herd-client status and such tools; ca.pem, which all have to have; and ca.key,
-which nobody else may have: who has it can pose as any server. Nothing is
-replaced, except by --renew, which makes a new key too. A server takes new
-files at SIGHUP, and cuts nobody off.
+DIR has NAME.pem and NAME.key for each server NAME, operator.pem and
+operator.key for tools such as herd-client status, ca.pem for all hosts, and
+ca.key. Keep ca.key secret: with it, an attacker can pose as any server. Only
+--renew replaces files, and it makes a new key too. A server loads new files at
+SIGHUP, and keeps its connections.
 
-Certificates cannot be revoked one by one. If a key was stolen, or the
-authority ends, make a new one in another directory; name a file with both
-ca.pem (cat old new) as ca_file on all servers, then give them their new
-certificates, then name the new ca.pem alone. Each step is a copy and a SIGHUP.
+A single certificate cannot be revoked. If a key was stolen, or the authority
+expires, make a new authority in another directory. Then, on all servers:
+  1. set ca_file to a file with both ca.pem (cat old new)
+  2. install the new certificates
+  3. set ca_file to the new ca.pem alone
+Each step is a copy and a SIGHUP.
 
 --list warns of certificates with less than 30 days left.
 
-Exit status: 0 if all is well, 1 if a file cannot be read, written or used or a
-certificate has expired, 2 for a mistake in usage or configuration.";
+Exit status: 0 if there was no error; 1 if a file cannot be read, written or
+used, or a certificate has expired; 2 for a mistake in usage or configuration.";
 
 impl Cli {
     /// The herd that the arguments name.

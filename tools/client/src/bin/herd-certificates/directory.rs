@@ -43,7 +43,7 @@ impl Directory {
         let is_directory = fs::metadata(path).map_err(system(doing))?.is_dir();
         if !is_directory {
             return Err(Failure::Failed(format!(
-                "{} is no directory; name one with --out",
+                "{} is not a directory; name one with --out",
                 path.display()
             )));
         }
@@ -199,7 +199,7 @@ mod tests {
     fn a_failed_write_leaves_no_key_without_certificate() {
         let temporary = tempfile::tempdir().unwrap();
         let directory = Directory::open(temporary.path()).unwrap();
-        fs::write(directory.files("A").certificate, "somebody else's").unwrap();
+        fs::write(directory.files("A").certificate, "another program's").unwrap();
         assert_eq!(directory.presence("A"), Ok(Presence::OnlyCertificate));
         directory.add("A", &pems("ours")).unwrap_err();
         assert_eq!(directory.presence("A"), Ok(Presence::OnlyCertificate));

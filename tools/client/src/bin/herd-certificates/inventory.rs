@@ -20,10 +20,10 @@ pub(crate) fn has_authority(directory: &Directory) -> Result<bool, Failure> {
         Presence::Both => Ok(true),
         Presence::Neither => Ok(false),
         Presence::OnlyCertificate => Err(Failure::Failed(format!(
-            "{certificate} is there, but not {key}, without which nothing can be signed; put it back, or begin anew in another directory"
+            "{certificate} exists, but {key} does not, and nothing can be signed without it; put it back, or start again in another directory"
         ))),
         Presence::OnlyKey => Err(Failure::Failed(format!(
-            "{key} is there, but not {certificate}; put it back, or begin anew in another directory"
+            "{key} exists, but {certificate} does not; put it back, or start again in another directory"
         ))),
     }
 }
@@ -37,7 +37,7 @@ pub(crate) fn clients(directory: &Directory) -> Result<Option<Subject>, Failure>
     let names = Certificate::read(&path)?.names;
     if names.is_empty() {
         return Err(Failure::Failed(format!(
-            "{} is for no name at all; move it away",
+            "{} has no name at all; move it away",
             path.display()
         )));
     }
@@ -56,7 +56,7 @@ pub(crate) fn kept(
     let stem = &subject.stem;
     let half = |is: &dyn std::fmt::Display, is_not: &dyn std::fmt::Display| {
         Failure::Failed(format!(
-            "{is} is there, but not {is_not}; put it back, or make both anew with --renew {stem}"
+            "{is} exists, but {is_not} does not; put it back, or make new ones of both with --renew {stem}"
         ))
     };
     match directory.presence(stem)? {
@@ -87,7 +87,7 @@ pub(crate) fn same_names(is: &Subject, wanted: &Subject) -> Result<(), Failure> 
     }
     let wanted = listed(&wanted.names);
     Err(Failure::Failed(format!(
-        "{CLIENTS}.pem is for {}; make it for {wanted} with --renew {CLIENTS} --client-names {wanted}",
+        "{CLIENTS}.pem is for {}; make one for {wanted} with --renew {CLIENTS} --client-names {wanted}",
         listed(&is.names)
     )))
 }
@@ -107,7 +107,7 @@ pub(crate) fn ending(certificate: &Certificate, file: &str, now: OffsetDateTime)
     }
     if certificate.not_before > now {
         return Some(format!(
-            "{file} begins on {first}, and today is {}; is this machine's clock right?",
+            "{file} is valid from {first} on, and today is {}; check this machine's clock",
             now.date()
         ));
     }

@@ -44,7 +44,7 @@ impl Report {
         if let Some(mode) = Directory::exposed(&key) {
             let key = key.display();
             self.warnings.push(format!(
-                "{key} is open to others than its owner (mode {mode:03o}); close it: chmod 600 {key}"
+                "users other than its owner can read or write {key} (mode {mode:03o}); fix it with: chmod 600 {key}"
             ));
         }
     }
@@ -134,7 +134,7 @@ fn refuse_orphans(directory: &Directory, subjects: &[Subject]) -> Result<(), Fai
         if directory.presence(&subject.stem)? != Presence::Neither {
             let files = directory.files(AUTHORITY);
             return Err(Failure::Failed(format!(
-                "{} has files of {}, but no authority; put {} and {} back, or begin anew in another directory",
+                "{} has files of {}, but no authority; put {} and {} back, or start again in another directory",
                 directory.path.display(),
                 subject.stem,
                 files.certificate.display(),
@@ -157,14 +157,14 @@ pub(crate) fn anew(cli: &Cli, herd: &HerdConfig, now: OffsetDateTime) -> Result<
     let renews_clients = renewed.iter().any(|subject| subject.stem == CLIENTS);
     if !cli.client_names.is_empty() && !renews_clients {
         return Err(Failure::Usage(format!(
-            "--client-names is about {CLIENTS}.pem, which is not to be renewed; add it: --renew {CLIENTS}"
+            "--client-names applies to {CLIENTS}.pem, which --renew does not name; add it: --renew {CLIENTS}"
         )));
     }
 
     let directory = Directory::open(&cli.out)?;
     if !inventory::has_authority(&directory)? {
         return Err(Failure::Failed(format!(
-            "{} has no authority (ca.pem, ca.key), so there is nothing to renew; without --renew one is made",
+            "{} has no authority (ca.pem, ca.key), so there is nothing to renew; run this without --renew to make one",
             directory.path.display()
         )));
     }
@@ -173,7 +173,7 @@ pub(crate) fn anew(cli: &Cli, herd: &HerdConfig, now: OffsetDateTime) -> Result<
         let stem = &subject.stem;
         if directory.presence(stem)? == Presence::Neither {
             return Err(Failure::Failed(format!(
-                "{stem} has no certificate in {} that could be renewed; without --renew one is made",
+                "{stem} has no certificate in {} to renew; run this without --renew to make one",
                 directory.path.display()
             )));
         }
@@ -207,7 +207,7 @@ fn find(
     }
     if stem == AUTHORITY {
         return Err(Failure::Usage(format!(
-            "--renew {AUTHORITY}: the authority cannot be renewed in place, because nobody would believe the certificates that it has signed; {}",
+            "--renew {AUTHORITY}: the authority cannot be renewed in place, because servers would no longer accept the certificates that it has signed; {}",
             NEW_AUTHORITY
         )));
     }

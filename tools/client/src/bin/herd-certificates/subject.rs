@@ -60,12 +60,12 @@ fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Subject>, St
         let folded = name.to_ascii_lowercase();
         if [AUTHORITY, CLIENTS, OPERATOR].contains(&folded.as_str()) {
             return Err(format!(
-                "a server called {name:?} would need the files {folded}.pem and {folded}.key, which are for something else; give it another name"
+                "a server called {name:?} would need the files {folded}.pem and {folded}.key, which have another use; give it another name"
             ));
         }
         let Some(dns) = dns_name(name) else {
             return Err(format!(
-                "there can be no certificate for a server called {name:?}: it has to be a DNS name ({DNS_NAME}); give it another name"
+                "no certificate is possible for a server called {name:?}: its name has to be a DNS name ({DNS_NAME}); give it another name"
             ));
         };
         if !seen.insert(folded) {
@@ -87,7 +87,7 @@ fn of_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<Vec<Subject>, St
     Ok(subjects)
 }
 
-const DNS_NAME: &str = "letters, digits, hyphens and underscores, in parts of at most 63 joined by dots, the last of which is no number";
+const DNS_NAME: &str = "letters, digits, hyphens and underscores, in parts of at most 63 joined by dots; the last part is not a number";
 
 /// A name as rustls checks it. A name with a dot at its end is refused, because a certificate
 /// cannot contain it.
@@ -113,7 +113,7 @@ pub(crate) fn of_clients(names: &[String], others: &[Subject]) -> Result<Subject
         if let Some(other) = others.iter().find(|other| other.names.contains(&name)) {
             let stem = &other.stem;
             return Err(Failure::Usage(format!(
-                "--client-names: {text:?} is {stem}'s own name, and {CLIENTS}.pem is the same on all hosts; clients can be shown {stem}.pem for it"
+                "--client-names: {text:?} is the name of {stem}, but {CLIENTS}.pem is the same on all hosts; use {stem}.pem for clients of that name"
             )));
         }
         if !found.contains(&name) {
@@ -154,7 +154,7 @@ mod tests {
         ] {
             let error = stems(&["Riley", bad]).unwrap_err();
             assert!(
-                error.contains(&format!("{bad:?}: it has to be a DNS name (")),
+                error.contains(&format!("{bad:?}: its name has to be a DNS name (")),
                 "{error}"
             );
         }
@@ -165,7 +165,7 @@ mod tests {
         assert!(stems(&["A", "a"]).unwrap_err().contains("upper and lower"));
         for taken in ["ca", "CA", "clients", "Operator"] {
             let error = stems(&[taken]).unwrap_err();
-            assert!(error.contains("for something else"), "{error}");
+            assert!(error.contains("have another use"), "{error}");
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
             let Err(Failure::Usage(what)) = clients(&["a", taken]) else {
                 panic!("{taken} was allowed");
             };
-            assert!(what.contains("own name"), "{what}");
+            assert!(what.contains("is the name of"), "{what}");
         }
     }
 }
