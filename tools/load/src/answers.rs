@@ -1,5 +1,5 @@
-//! What an answer must be. Every answer is checked; so it has to cost little: bytes are compared, and only of what is wrong is
-//! found out more.
+//! The check of answers. Every answer is checked, so the check must be cheap: it compares bytes.
+//! Only a wrong answer is examined further.
 
 use std::fmt::{self, Write as _};
 
@@ -7,32 +7,32 @@ use herd_mio::core::wire::escape::Escaped;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// The longest line that is waited for: a command's 4,096 bytes, a server's name and a skew.
+/// The greatest length of a line: a command's 4,096 bytes, a server's name and a skew.
 pub(crate) const LINE_BYTES: usize = 4096 + 256;
-/// The longest JSON that is waited for; servers take 2 MiB from Places unless they are told otherwise.
+/// The greatest length of the JSON. By default servers accept 2 MiB from Places.
 pub(crate) const JSON_BYTES: usize = 16 * 1024 * 1024;
-/// How much of a long answer is shown.
+/// The shown part of a long answer.
 const SHOWN_BYTES: usize = 400;
 
-/// What all answers of one server are measured by.
+/// The rules for all answers of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// `AT Riley `, as every answer begins.
+    /// The beginning of every answer, such as `AT Riley `.
     beginning: Vec<u8>,
-    /// How far the server's clock may be off.
+    /// The greatest allowed difference of the server's clock.
     pub(crate) tolerance_ns: u64,
-    /// The most places that a `WHATSAT` asks for.
+    /// The greatest number of places that a `WHATSAT` asks for.
     pub(crate) bound: usize,
 }
 
-/// An answer that is not what it must be.
+/// A wrong answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
-    /// What is wrong with it.
+    /// The error.
     pub(crate) what: String,
-    /// What was asked.
+    /// The command.
     pub(crate) sent: Vec<u8>,
-    /// What would have been right, in words where bytes are free.
+    /// The expected answer, with a description in place of free bytes.
     pub(crate) expected: String,
     pub(crate) got: Vec<u8>,
 }
@@ -65,7 +65,8 @@ impl Rules {
         }
     }
 
-    /// Checks the answer to an `IAMAT` (both without their LF) that was stamped `stamp_ns` and answered at `received_ns`.
+    /// Checks the answer to an `IAMAT` (both without their LF) that was stamped `stamp_ns` and
+    /// answered at `received_ns`.
     #[inline]
     pub(crate) fn check_at(
         &self,
@@ -74,10 +75,10 @@ impl Rules {
         stamp_ns: u64,
         received_ns: u64,
     ) -> Result<(), Box<Wrong>> {
-        let told = told(command);
+        let arguments = arguments(command);
         let skew = line
             .strip_prefix(self.beginning.as_slice())
-            .and_then(|rest| rest.strip_suffix(told))
+            .and_then(|rest| rest.strip_suffix(arguments))
             .and_then(|rest| rest.strip_suffix(b" "))
             .and_then(skew_ns);
         match skew {
@@ -86,7 +87,7 @@ impl Rules {
         }
     }
 
-    /// Whether the receipt that the skew speaks of lies between sending and receiving.
+    /// Whether the receipt that the skew implies lies between the sending and the receiving.
     fn is_plausible(&self, skew_ns: i64, stamp_ns: u64, received_ns: u64) -> bool {
         let tolerance = i128::from(self.tolerance_ns);
         let latest = i128::from(received_ns) - i128::from(stamp_ns) + tolerance;
@@ -97,7 +98,7 @@ impl Rules {
     fn wrong_at(&self, line: &[u8], command: &[u8], stamp_ns: u64, received_ns: u64) -> Box<Wrong> {
         let mut expected = self.beginning.clone();
         expected.extend_from_slice(b"<skew> ");
-        expected.extend_from_slice(told(command));
+        expected.extend_from_slice(arguments(command));
         let mut shown = Escaped(&expected).to_string();
         let what = match first_difference(line, &expected) {
             Some(what) => what,
@@ -113,7 +114,7 @@ impl Rules {
                 let skew = line.split(|&byte| byte == b' ').nth(2).unwrap_or_default();
                 match skew_ns(skew) {
                     Some(_) => {
-                        "the skew: the server cannot have received it then (for a server whose clock is not ours, see --clock-tolerance)"
+                        "the skew: the server cannot have received the command at that time (if its clock differs from this machine's, see --clock-tolerance)"
                     }
                     None => "the skew, which is a sign, whole seconds, a point and nine digits",
                 }
@@ -127,17 +128,17 @@ impl Rules {
         })
     }
 
-    /// Checks the JSON of a `WHATSAT` answer; says whether it tells of places or of an error.
+    /// Checks the JSON of a `WHATSAT` answer. Returns whether it has places or an error.
     pub(crate) fn check_json(&self, json: &[u8]) -> Result<Found, String> {
         if json.trim_ascii_start().starts_with(b"[") && !error_of(json).is_empty() {
-            return Ok(Found::Error); // as Google has it for methods that stream
+            return Ok(Found::Error); // Google's format for errors of streaming methods
         }
         let answer: Answer = serde_json::from_slice(json)
             .map_err(|error| format!("the JSON cannot be read: {error}"))?;
         let places = answer.results.len() + answer.places.len();
         if places > self.bound {
             return Err(format!(
-                "{places} places, where at most {} were asked for",
+                "{places} places, but the command asked for at most {}",
                 self.bound
             ));
         }
@@ -151,16 +152,16 @@ impl Rules {
     }
 }
 
-/// What the JSON of an answer tells of.
+/// The content of an answer's JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Places, or that there are none.
+    /// Places, or an empty result.
     Places,
-    /// Something went wrong with Places. The protocol allows it; who measures wants to know.
+    /// An error of Places. The protocol allows it, and the report counts it.
     Error,
 }
 
-/// What of Google's JSON matters here; no element of it is kept, so nothing is allocated.
+/// The needed parts of Google's JSON. No element is kept, so nothing is allocated.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -184,7 +185,7 @@ enum Status {
     Error,
 }
 
-/// What an error of Places says, in the words of its JSON.
+/// The message of an error of Places.
 pub(crate) fn error_of(json: &[u8]) -> String {
     let Ok(mut json) = serde_json::from_slice::<serde_json::Value>(json) else {
         return String::new();
@@ -210,12 +211,13 @@ pub(crate) fn server_of(line: &[u8]) -> Option<&[u8]> {
     fields.next().filter(|name| is_at && !name.is_empty())
 }
 
-/// What a client told of itself in an `IAMAT`: id, place and time, which the answer repeats.
-fn told(command: &[u8]) -> &[u8] {
+/// The arguments of an `IAMAT`: id, place and time. The answer repeats them.
+fn arguments(command: &[u8]) -> &[u8] {
     command.strip_prefix(b"IAMAT ").unwrap_or(command)
 }
 
-/// Reads a skew: a sign always, whole seconds, a point, nine digits; no zeros in front, and no negative zero.
+/// Parses a skew: a sign, whole seconds, a point, nine digits. Leading zeros and a negative zero
+/// are errors.
 fn skew_ns(text: &[u8]) -> Option<i64> {
     let (&sign, size) = text.split_first()?;
     let point = size.len().checked_sub(10)?;
@@ -235,7 +237,8 @@ fn skew_ns(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// In what a line differs from an expected one, the skew aside; `None` if in nothing.
+/// The first difference of a line from the expected one, apart from the skew. `None` if there is
+/// none.
 fn first_difference(line: &[u8], expected: &[u8]) -> Option<&'static str> {
     const FIELDS: [&str; 6] = [
         "the answer is no AT line",
@@ -253,10 +256,10 @@ fn first_difference(line: &[u8], expected: &[u8]) -> Option<&'static str> {
             return Some(field);
         }
     }
-    got.next().map(|_| "there is more than an AT line has")
+    got.next().map(|_| "more fields than an AT line has")
 }
 
-/// Nanoseconds as a skew is written.
+/// Nanoseconds in the format of a skew.
 fn seconds(ns: i128) -> String {
     let sign = if ns < 0 { '-' } else { '+' };
     let size = ns.unsigned_abs();
@@ -337,7 +340,7 @@ mod tests {
         );
         assert_eq!(
             what(&format!("AT Riley +0.000000001 {rest} more")),
-            "there is more than an AT line has"
+            "more fields than an AT line has"
         );
         assert_eq!(
             what(&format!("AT Riley +0.000000001 {rest}\r")),
@@ -352,7 +355,7 @@ mod tests {
         let wrong = check("AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000");
         assert_eq!(
             wrong.unwrap_err().to_string(),
-            "the skew: the server cannot have received it then (for a server whose clock is not ours, see --clock-tolerance)\n  \
+            "the skew: the server cannot have received the command at that time (if its clock differs from this machine's, see --clock-tolerance)\n  \
              sent      IAMAT load-0000001 +34.068930-118.445127 100.000000000\n  \
              expected  AT Riley <skew> load-0000001 +34.068930-118.445127 100.000000000, with a skew from -0.001000000 to +0.001500000\n  \
              got       AT Riley +7.000000000 load-0000001 +34.068930-118.445127 100.000000000"
@@ -383,7 +386,7 @@ mod tests {
         }
         assert_eq!(
             check(r#"{"results": [1, 2, 3], "status": "OK"}"#),
-            Err("3 places, where at most 2 were asked for".into())
+            Err("3 places, but the command asked for at most 2".into())
         );
         for bad in ["", "{", "[", "{}{}", r#"{"results": 5}"#, "null", "\"OK\""] {
             assert!(
@@ -412,8 +415,8 @@ mod tests {
             server_of(b"AT Riley +0.000000000 a b c"),
             Some(&b"Riley"[..])
         );
-        for nobody in ["", "AT", "AT  +0.0", "? IAMAT", "ATRiley x"] {
-            assert_eq!(server_of(nobody.as_bytes()), None, "{nobody}");
+        for other in ["", "AT", "AT  +0.0", "? IAMAT", "ATRiley x"] {
+            assert_eq!(server_of(other.as_bytes()), None, "{other}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be said there, what it means, and how a mistake is told.
+//! The command line, and the report of a mistake in it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,9 +12,10 @@ use crate::abuse::Abuse;
 use crate::commands::MAX_CLIENTS;
 use crate::values::{in_a_directory, milliseconds, prefix, radius, rate, seconds, some_seconds};
 
-/// Loads a server of a herd, checks every answer, and says how fast they came
+/// Puts load on a server of a herd, checks every answer, and reports the latencies
 ///
-/// One thread, so one core: give it one of its own (taskset) and it keeps a server on another core busy.
+/// The program has one thread. On its own core (taskset), it can fully load a server on another
+/// core.
 #[derive(Debug, Parser)]
 #[command(
     name = "herd-load",
@@ -30,114 +31,122 @@ pub(crate) struct Cli {
     pub(crate) mode: Mode,
 }
 
-// At most 79 columns, so that no terminal has to break a line.
+// At most 79 columns, so that the lines fit every terminal.
 const AFTER_HELP: &str = "\
 Examples:
   herd-load iamat Riley                                   one at a time
-  herd-load iamat Riley --connections 50 --depth 16       as fast as it can
+  herd-load iamat Riley --connections 50 --depth 16       full speed
   herd-load iamat Riley --connections 50 --rate 20000     20,000 a second
   herd-load mix Riley --whatsat 5 --connections 50        5 % are WHATSAT
-  herd-load flood Riley                                   until all know it
+  herd-load flood Riley                                   the herd's latency
   herd-load abuse faults Riley                            see abuse --help
   herd-load idle Riley --connections 10000 --pid $(pgrep -f 'herd-mio Riley')
   herd-load iamat 127.0.0.1:10000 --json > iamat.json     for a program
   herd-load iamat Riley --svg latency.svg                 a picture as well
-  herd-load echo --listen 127.0.0.1:10100                 against itself:
+  herd-load echo --listen 127.0.0.1:10100                 its own limit:
   herd-load iamat 127.0.0.1:10100 --connections 50 --depth 16
 
-Closed loop (without --rate): each connection has --depth commands in flight and
-sends one more for each answer; it says how much the server can take.
-Open loop (--rate): commands are due at that rate whatever the server does, and
-a latency counts from when its command was due; it says how long users wait.
+Closed loop (without --rate): each connection keeps --depth commands in flight,
+and sends one more for each answer. This measures the server's throughput.
+Open loop (--rate): commands are due at that rate, whatever the server does,
+and a latency starts when its command is due. This measures the wait of users.
 
-Every answer is checked: server, skew, client, place, time and order; of a
-WHATSAT also that the JSON can be read and has at most so many places. The first
-wrong answer ends the run, and is shown beside what was expected.
+Every answer is checked: its server, skew, client, place, time and order. After
+a WHATSAT, the JSON must be valid and must not have too many places. The first
+wrong answer ends the run, and is printed with the expected one.
 
-A connection that is lost (the server restarts) is made again, after waits from
-50 ms to 1 s with jitter, and the run goes on to its planned end. Commands that
-were in flight on it are lost: counted, in no latency, and not sent again. In an
-open loop commands become due meanwhile, are sent late, and count from when they
-were due; a closed loop asks nothing meanwhile. flood and idle, and others with
---stop-on-loss, end at the first loss, and say only why. Silence for --timeout
-ends every run; all but flood still print the figures.
+If a connection is lost (the server restarts), herd-load reconnects, after
+waits from 50 ms to 1 s with jitter. The run continues to its planned end.
+Commands in flight on a lost connection are lost: they are counted, not sent
+again, and not in the latencies. In an open loop, commands that become due in
+that time are sent late, and their latency starts when they were due. A closed
+loop sends nothing in that time. flood and idle, and other modes with
+--stop-on-loss, end at the first loss, and print only the reason. If the server
+sends nothing for --timeout, every run ends; all modes but flood still print
+the figures.
 
 JSON: program, version, mode, server, parameters, interrupted, duration_s,
 answers, rate_per_s, errors (of Places), first_error, lost, oldest_lost_ms,
 unanswered, oldest_unanswered_ms, unsent, oldest_unsent_ms, connections_lost,
 connections_remade, disconnected_s, outages (from_s, duration_s, is_over,
-connections, disconnected_s), trouble, latency_us (of answers alone: count, min,
+connections, disconnected_s), trouble, latency_us (of answers only: count, min,
 mean, p50, p90, p99, p99_9, p99_99, max), series (the same in parts), over_time
 (interval_s, until_s, points of at_s, answers, p50_us, p99_us, max_us),
 processes (of --pid: pid, ended, user_ms, system_ms, cpu_us_per_answer,
-rss_before_bytes, rss_after_bytes), generator (the same of herd-load itself); of
-a flood also flood (polls, asked_places, since_sent_us, resolution_us), of idle
-also idle (pid, rss_before_bytes, rss_after_bytes, bytes_per_connection).
+rss_before_bytes, rss_after_bytes), generator (the same for herd-load itself);
+for a flood also flood (polls, asked_places, since_sent_us, resolution_us), for
+idle also idle (pid, rss_before_bytes, rss_after_bytes, bytes_per_connection).
 
-Ctrl-C or SIGTERM ends the measuring, waits up to a second for what is in
-flight, and prints what there is, with how many commands are unanswered and how
-long the oldest has waited; a second one ends at once, without figures.
+Ctrl-C or SIGTERM ends the measurement. herd-load then waits up to a second for
+answers, and prints the figures, with the number of commands without an answer
+and the longest wait of one. A second signal ends the program at once, without
+figures.
 
-Exit status: 0 if all commands that were sent were answered, and rightly; 1 for
-a wrong answer, commands lost or unanswered (the figures are printed all the
-same), connections that cannot be made or are missing at the end, or an output
-that cannot be written; 2 for a mistake in usage or configuration; 130 or 143 if
-a second signal ended it.";
+Exit status: 0 if all commands that were sent got a correct answer; 1 for a
+wrong answer, lost or unanswered commands (the figures are still printed),
+connections that fail or are missing at the end, or an output that cannot be
+written; 2 for a mistake in usage or configuration; 130 or 143 if a second
+signal ended it.";
 
-/// What to do.
+/// The mode.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
-    /// Clients say where they are: IAMAT after IAMAT
+    /// Clients send their positions: only IAMATs
     Iamat(Load),
-    /// Somebody asks what is near them: WHATSAT after WHATSAT, about clients that said before where they are
+    /// Clients ask for places near them: only WHATSATs, about clients that have sent their
+    /// positions
     ///
-    /// The server should ask a stand-in (herd-places), not Google: each question costs Google's price. Without a key the server
-    /// answers with an error at once, which is right, but told apart.
+    /// The server should ask a stand-in (herd-places), not Google, because Google charges for each
+    /// question. Without a key, the server answers with an error at once. That is a correct answer,
+    /// but it is counted as an error.
     Whatsat {
         #[command(flatten)]
         load: Load,
         #[command(flatten)]
         question: Question,
     },
-    /// Both, evenly mixed
+    /// IAMATs and WHATSATs, evenly mixed
     Mix {
         #[command(flatten)]
         load: Load,
         #[command(flatten)]
         question: Question,
-        /// How many of a hundred commands are WHATSAT
+        /// The percentage of WHATSATs
         #[arg(long, value_name = "PERCENT", default_value = "10",
               value_parser = clap::value_parser!(u32).range(1..=99))]
         whatsat: u32,
     },
-    /// How long it takes until every other server knows what one was told
+    /// The time until an update of one server has reached all others
     ///
-    /// A client that nobody knows sends an IAMAT to SERVER, while every other server is asked WHATSAT about it, over and over,
-    /// until the answer is no longer a refusal. The time is from SERVER's answer until the last of them knew (zero, if they all
-    /// knew before). How finely that is seen is reported as the resolution. Servers that have a key for Places ask it before
-    /// they answer; start them without one, or that time is in the figures.
+    /// A new client sends an IAMAT to SERVER. Meanwhile every other server gets WHATSATs about that
+    /// client, until it no longer refuses them. The time is from SERVER's answer until the last
+    /// server knows the client (zero, if all know it before the answer). Its precision is reported
+    /// as the resolution. Start the servers without a key for Places: with a key they ask Places
+    /// before they answer, and that time is in the figures.
     Flood(Flood),
-    /// What connections cost that say nothing, or half a word: memory, and the latency of one client among them
+    /// The cost of idle connections: memory, and the latency of one active client among them
     ///
-    /// The latency of one client alone comes first, then as long again among the others. Give server and herd-load a core each
-    /// (taskset), or it is the system's choice of cores that is compared. For the memory, take a server that was just started: one
-    /// that had as many clients before uses that memory again.
+    /// First it measures the latency of one client alone, then of the same client among the idle
+    /// connections. Give the server and herd-load a core each (taskset), because else the figures
+    /// depend on the system's choice of cores. Measure the memory on a server that was just
+    /// started, because an older one may reuse memory of earlier clients.
     Idle(Idle),
     Abuse(Abuse),
-    /// A server that only answers, without doing anything: against it, herd-load shows its own ceiling
+    /// A server that only answers; against it, herd-load measures its own limit
     ///
-    /// It answers an IAMAT as a server with no skew would, and refuses everything else. SIGTERM and SIGINT end it.
+    /// It answers an IAMAT with a skew of zero, and refuses all other lines. SIGTERM and SIGINT end
+    /// it.
     Echo {
-        /// Where to listen; port 0 takes any free one
+        /// The address to listen on; port 0 takes any free port
         #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
         listen: SocketAddr,
     },
 }
 
-/// What all that measure have in common.
+/// The common options of all measuring modes.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// Which server: its name in the herd, or its address as host:port
+    /// The server: its name in the herd, or its address as host:port
     pub(crate) server: String,
 
     /// The TOML file that describes the herd, as for herd-mio
@@ -151,31 +160,31 @@ pub(crate) struct Common {
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
 
-    /// How long to measure
+    /// The length of the measurement
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = some_seconds)]
     pub(crate) duration: Duration,
 
-    /// How long to do the same before, without counting it
+    /// The length of the warm-up, which does not count
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
     pub(crate) warm_up: Duration,
 
-    /// How long a server may be silent while an answer is due
+    /// The longest wait for an answer
     #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = some_seconds)]
     pub(crate) timeout: Duration,
 
-    /// How far the server's clock may be from this one's; on the same machine there is only one
+    /// The greatest allowed difference between the server's clock and this machine's
     #[arg(long, value_name = "MS", default_value = "1", value_parser = milliseconds)]
     pub(crate) clock_tolerance: Duration,
 
-    /// How client ids begin; two generators on one herd at the same time need different ones
+    /// The beginning of client ids; two generators on one herd at the same time need different ones
     #[arg(long, value_name = "WORD", default_value = "load", value_parser = prefix)]
     pub(crate) prefix: String,
 
-    /// Never sleep, so that no answer waits for the system to wake this process
+    /// Never sleep, so that no answer waits until the system wakes this process
     #[arg(long)]
     pub(crate) spin: bool,
 
-    /// Report the processor time and memory of this process, which should be the server's (may be repeated)
+    /// Report the processor time and memory of this process; give the server's (may be repeated)
     #[arg(long, value_name = "PID", action = clap::ArgAction::Append)]
     pub(crate) pid: Vec<u32>,
 
@@ -183,103 +192,107 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Draw the latencies into this file too, by percentile and over time
+    /// Also draw the latencies as a picture in this file, by percentile and over time
     #[arg(long, value_name = "FILE", value_parser = in_a_directory)]
     pub(crate) svg: Option<PathBuf>,
 }
 
-/// How much is asked.
+/// The options of the load.
 #[derive(Args, Debug)]
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How many connections
+    /// The number of connections
     #[arg(long, short, value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
-    /// The most commands in flight on each connection [default: 1; with --rate 256]
+    /// The greatest number of commands in flight on each connection [default: 1; with --rate 256]
     #[arg(long, short, value_name = "D", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     depth: Option<u32>,
 
-    /// Open loop: so many commands a second on all connections together, each counted from when it was due; what is late at
-    /// the end is still sent, for as long as --timeout
+    /// Open loop: the number of commands per second on all connections together; a latency starts
+    /// when its command is due; late commands are still sent after the end, for at most --timeout
     #[arg(long, short, value_name = "PER SECOND", value_parser = rate)]
     pub(crate) rate: Option<f64>,
 
-    /// Stop after so many commands, if that comes first
+    /// Stop after this many commands, if that comes first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// End the run at the first connection that is lost, with nothing but the reason [default: connect again, and go on]
+    /// End the run at the first lost connection, and print only the reason [default: reconnect, and
+    /// continue]
     #[arg(long)]
     pub(crate) stop_on_loss: bool,
 
-    /// How many different clients there are; each keeps to one connection, so at least as many as those
+    /// The number of clients; each uses one connection, so there are at least as many clients as
+    /// connections
     #[arg(long, value_name = "N", default_value = "10000",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_CLIENTS)))]
     clients: u32,
 }
 
-/// What is asked about each client.
+/// The options of a WHATSAT.
 #[derive(Args, Debug)]
 pub(crate) struct Question {
-    /// How far around
+    /// The radius
     #[arg(long, value_name = "KM", default_value = "10", value_parser = radius)]
     pub(crate) radius: String,
 
-    /// At most so many places
+    /// The greatest number of places
     #[arg(long, value_name = "N", default_value = "5",
           value_parser = clap::value_parser!(u8).range(1..=20))]
     pub(crate) bound: u8,
 }
 
-/// How a flood is watched.
+/// The options of a flood.
 #[derive(Args, Debug)]
 pub(crate) struct Flood {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Stop after so many rounds, if that comes first
+    /// Stop after this many rounds, if that comes first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
 
-    /// How often each server is asked, in microseconds; 0 is again as soon as it has answered, which resolves best
+    /// The interval between questions to one server, in microseconds; 0 asks again right after each
+    /// answer, which is most precise
     #[arg(long, value_name = "US", default_value = "0",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub(crate) poll_interval: u64,
 }
 
-/// Who is idle.
+/// The options of idle connections.
 #[derive(Args, Debug)]
 pub(crate) struct Idle {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How many connections that say nothing
+    /// The number of idle connections
     #[arg(long, short, value_name = "N", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) connections: u32,
 
-    /// What each of them says before it falls silent
+    /// What each of them sends before it is silent
     #[arg(long, value_name = "WHEN", default_value = "once")]
     pub(crate) speak: Speak,
 }
 
-/// How often an idle client speaks.
+/// The data that an idle connection sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Speak {
-    /// Never a word
+    /// Nothing
     Never,
-    /// One IAMAT, all of the same client, so that the server has one record and not thousands
+    /// One IAMAT, all of the same client, so that the server has only one record
     Once,
-    /// The first 2,000 bytes of a command, and never the rest; the server has to have limits.line_ms beyond the time of the run
+    /// The first 2,000 bytes of a command, and never the rest; the server's limits.line_ms has to
+    /// exceed the time of the run
     Half,
 }
 
 impl Common {
-    /// Which herd SERVER is a name in.
+    /// The herd of SERVER.
     pub(crate) fn source(&self) -> Source {
         match (&self.config, &self.herd) {
             (Some(path), _) => Source::File(path.clone()),
@@ -290,13 +303,13 @@ impl Common {
 }
 
 impl Load {
-    /// The most commands in flight on each connection.
+    /// The greatest number of commands in flight on each connection.
     pub(crate) fn depth(&self) -> u32 {
         let usual = if self.rate.is_some() { 256 } else { 1 };
         self.depth.unwrap_or(usual)
     }
 
-    /// Enough that every connection has one of its own.
+    /// The number of clients, so that every connection has at least one.
     pub(crate) fn clients(&self) -> u32 {
         self.clients.max(self.connections)
     }

@@ -10,20 +10,20 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A monotonic clock that begins at zero.
+    /// A monotonic clock that starts at zero.
     pub(crate) fn start() -> Clock {
         Clock {
             origin: clock::now(),
         }
     }
 
-    /// The monotonic clock: what latencies and deadlines are measured with.
+    /// The monotonic clock, for latencies and deadlines.
     pub(crate) fn now_ns(&self) -> u64 {
         let elapsed = self.origin.elapsed();
         elapsed.as_secs() * SECOND_NS + u64::from(elapsed.subsec_nanos())
     }
 
-    /// The wall clock since the POSIX epoch: what commands are stamped with.
+    /// The wall clock since the POSIX epoch, for the stamps of commands.
     pub(crate) fn wall_ns(&self) -> u64 {
         let wall = clock::since_1970();
         wall.as_secs() * SECOND_NS + u64::from(wall.subsec_nanos())

@@ -1,16 +1,18 @@
-//! The commands: lines of a fixed shape whose digits are overwritten, so that one more costs a copy and no allocation.
+//! Makes the commands. A command is a template line whose digits are overwritten, so each one costs
+//! a copy and no allocation.
 
 use crate::clock::SECOND_NS;
 
-/// Digits of a client's number in its id.
+/// The number of digits of a client's number in its id.
 const CLIENT_DIGITS: usize = 7;
-/// The most clients that fit in those.
+/// The greatest number of clients with that many digits.
 pub(crate) const MAX_CLIENTS: u32 = 9_999_999;
 
 /// Writes commands.
 ///
-/// An `IAMAT` carries the wall clock with nine decimals. No two carry the same time, and each a later one than the one before;
-/// so the record of every client changes with each of its commands. The place changes too: its decimals are those of the time.
+/// An `IAMAT` has the wall clock with nine decimals. Each one has a later time than the one before,
+/// so each command changes its client's record. The place changes too, because it has the decimals
+/// of the time.
 pub(crate) struct Commands {
     iamat: Vec<u8>,
     whatsat: Vec<u8>,
@@ -18,23 +20,23 @@ pub(crate) struct Commands {
     latitude_at: usize,
     longitude_at: usize,
     time_at: usize,
-    /// What the template's seconds are.
+    /// The seconds that the template has now.
     seconds: u64,
     last_stamp_ns: u64,
 }
 
-/// Where the client's number stands in either command.
+/// The offset of the client's number in each of the two commands.
 struct Places {
     iamat: usize,
     whatsat: usize,
 }
 
-/// Degrees of latitude in use: beyond 80 there is little for Places to find.
+/// The range of latitudes, in degrees. Beyond 80, Places finds little.
 const LATITUDES: u32 = 80;
 const LONGITUDES: u32 = 180;
 
 impl Commands {
-    /// Clients are called `prefix-0000000` and so on; a `WHATSAT` asks for this radius and bound.
+    /// Clients are called `prefix-0000000` and so on. Each `WHATSAT` has this radius and bound.
     pub(crate) fn new(prefix: &str, radius: &str, bound: u8) -> Commands {
         let digits = "0".repeat(CLIENT_DIGITS);
         let iamat = format!("IAMAT {prefix}-{digits} +00.000000+000.000000 0000000000.000000000\n");
@@ -57,7 +59,8 @@ impl Commands {
         }
     }
 
-    /// Appends an `IAMAT` of this client at this wall time, or the first free nanosecond after it; returns which.
+    /// Appends an `IAMAT` of this client with this wall time, or with the first unused nanosecond
+    /// after it. Returns the time.
     pub(crate) fn iamat(&mut self, out: &mut Vec<u8>, client: u32, wall_ns: u64) -> u64 {
         let stamp_ns = wall_ns.max(self.last_stamp_ns + 1);
         self.last_stamp_ns = stamp_ns;
@@ -97,7 +100,7 @@ impl Commands {
         out.extend_from_slice(&self.whatsat);
     }
 
-    /// Bytes of an `IAMAT`, all of which have the same.
+    /// The length of an `IAMAT` in bytes, which is the same for all.
     pub(crate) fn iamat_bytes(&self) -> usize {
         self.iamat.len()
     }

@@ -1,4 +1,5 @@
-//! One connection's talk: what was asked and is not answered yet, and what comes back. No socket, no clock.
+//! The commands and answers of one connection: it keeps the commands without an answer, and checks
+//! each answer. It has no socket and no clock.
 
 use std::collections::VecDeque;
 
@@ -8,10 +9,10 @@ use crate::answers::{self, Found, JSON_BYTES, LINE_BYTES, Rules, Wrong};
 use crate::commands::Commands;
 use crate::outages::MissingByKind;
 
-/// Since when an introduction is waited for: its latency counts nowhere.
+/// The start time of a command that introduces a client: its latency is not recorded.
 pub(crate) const INTRODUCED: u64 = 0;
 
-/// Answered commands are cut off the front of the buffer when there are so many bytes of them.
+/// Answered commands are removed from the front of the buffer when they have this many bytes.
 const COMPACT_BYTES: usize = 4096;
 
 /// A command.
@@ -21,36 +22,37 @@ pub(crate) enum Kind {
     Whatsat,
 }
 
-/// A command that was asked.
+/// A command without an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked {
     pub(crate) kind: Kind,
     pub(crate) client: u32,
-    /// Since when its answer is waited for, on the monotonic clock.
+    /// The start of its latency, on the monotonic clock.
     pub(crate) since_ns: u64,
     /// The time in the `IAMAT`.
     stamp_ns: u64,
-    /// Bytes of the command.
+    /// The length of the command in bytes.
     length: usize,
 }
 
-/// The answer to a command, which has passed every check.
+/// The answer to a command. It has passed every check.
 pub(crate) struct Answered<'a> {
     pub(crate) asked: Asked,
     /// The `AT` line without its LF.
     pub(crate) line: &'a [u8],
-    /// Behind a `WHATSAT`'s line: what was found, and the JSON that says it.
+    /// After a `WHATSAT`'s line: the JSON, and the kind of its content.
     pub(crate) json: Option<(Found, &'a [u8])>,
 }
 
-/// The last `AT` line of each client: what `WHATSAT` must repeat. Without places it remembers nothing, for who does not ask.
+/// The last `AT` line of each client, which the answer to a `WHATSAT` must repeat. Without
+/// `WHATSAT`s it stores nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
     lines: Vec<Vec<u8>>,
 }
 
 impl Heard {
-    /// Remembers so many clients.
+    /// Room for this many clients.
     pub(crate) fn of(clients: u32) -> Heard {
         Heard {
             lines: (0..clients).map(|_| Vec::new()).collect(),
@@ -72,24 +74,24 @@ impl Heard {
     }
 }
 
-/// One connection's talk.
+/// The commands and answers of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Conversation {
-    /// The bytes of every command that is not answered yet, and of some that are.
+    /// The bytes of every command without an answer, and of some with one.
     commands: Vec<u8>,
-    /// Where the first one begins that is not answered.
+    /// The start of the first command without an answer.
     unanswered: usize,
-    /// Up to where the socket has taken them.
+    /// The end of the bytes that the socket has taken.
     sent: usize,
     asked: VecDeque<Asked>,
-    /// An answer that has not come whole.
+    /// The beginning of an incomplete answer.
     tail: Vec<u8>,
-    /// How many were answered.
+    /// The number of answered commands.
     pub(crate) answers: u64,
 }
 
 impl Conversation {
-    /// Room for so many unanswered commands of so many bytes.
+    /// Room for this many commands without an answer, of this length.
     pub(crate) fn with_capacity(commands: usize, bytes: usize) -> Conversation {
         Conversation {
             commands: Vec::with_capacity(commands * bytes),
@@ -98,7 +100,7 @@ impl Conversation {
         }
     }
 
-    /// What is asked and not answered; introductions, which count nowhere, are left out.
+    /// The commands without an answer. Introductions are left out, because they are not counted.
     pub(crate) fn missing(&self, now_ns: u64) -> MissingByKind {
         let mut missing = MissingByKind::default();
         for asked in self.asked.iter().filter(|it| it.since_ns != INTRODUCED) {
@@ -110,8 +112,8 @@ impl Conversation {
         missing
     }
 
-    /// Its connection is lost: nothing that was asked will be answered, and the next one begins
-    /// from the beginning.
+    /// The connection is lost. Drops all commands without an answer, so that the next connection
+    /// starts afresh.
     pub(crate) fn abandon(&mut self) {
         self.commands.clear();
         self.unanswered = 0;
@@ -120,22 +122,22 @@ impl Conversation {
         self.tail.clear();
     }
 
-    /// How many commands are not answered yet.
+    /// The number of commands without an answer.
     pub(crate) fn in_flight(&self) -> usize {
         self.asked.len()
     }
 
-    /// What the socket has to take.
+    /// The bytes that the socket has not taken yet.
     pub(crate) fn unsent(&self) -> &[u8] {
         &self.commands[self.sent..]
     }
 
-    /// The socket took so many bytes.
+    /// The socket took this many bytes.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// Asks an `IAMAT` at this wall time.
+    /// Adds an `IAMAT` with this wall time.
     pub(crate) fn iamat(
         &mut self,
         commands: &mut Commands,
@@ -154,7 +156,7 @@ impl Conversation {
         });
     }
 
-    /// Asks a `WHATSAT`.
+    /// Adds a `WHATSAT`.
     pub(crate) fn whatsat(&mut self, commands: &mut Commands, client: u32, since_ns: u64) {
         let start = self.commands.len();
         commands.whatsat(&mut self.commands, client);
@@ -167,7 +169,8 @@ impl Conversation {
         });
     }
 
-    /// Takes bytes that came in by this wall time, and hands over each answer that is whole and right.
+    /// Takes bytes that arrived by this wall time, and passes on each answer that is complete and
+    /// correct.
     pub(crate) fn receive(
         &mut self,
         bytes: &[u8],
@@ -190,7 +193,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Returns how many bytes were whole answers.
+    /// Returns the number of bytes in complete answers.
     fn take_answers(
         &mut self,
         bytes: &[u8],
@@ -203,17 +206,17 @@ impl Conversation {
         while used < bytes.len() {
             let rest = &bytes[used..];
             let Some(&asked) = self.asked.front() else {
-                return Err(wrong("nothing was asked", b"", "nothing", rest));
+                return Err(wrong("an answer without a command", b"", "nothing", rest));
             };
             let end = self.unanswered + asked.length;
             let command = &self.commands[self.unanswered..end];
             if end > self.sent {
-                let what = "an answer to a command that was not even sent whole";
+                let what = "an answer to a command that was not completely sent";
                 return Err(wrong(what, command, "nothing yet", rest));
             }
             let Some(line_end) = memchr(b'\n', rest) else {
                 if rest.len() > LINE_BYTES {
-                    let what = "a line without an end";
+                    let what = "a line without an LF";
                     return Err(wrong(what, command, "an LF", rest));
                 }
                 break;
@@ -255,7 +258,7 @@ impl Conversation {
         Ok(used)
     }
 
-    /// Forgets the bytes of commands that were answered, now and then.
+    /// Removes the bytes of answered commands, if there are many.
     fn compact(&mut self) {
         if self.unanswered == self.commands.len() {
             self.commands.clear();
@@ -269,7 +272,8 @@ impl Conversation {
     }
 }
 
-/// Checks the answer to a `WHATSAT`: its line, and what is behind; `None` if that is not all there.
+/// Checks the answer to a `WHATSAT`: its line, and the JSON after it. `None` if the answer is
+/// incomplete.
 fn whatsat<'a>(
     line: &[u8],
     behind: &'a [u8],
@@ -278,14 +282,14 @@ fn whatsat<'a>(
     rules: &Rules,
 ) -> Result<Option<(Found, &'a [u8])>, Box<Wrong>> {
     if line != expected {
-        let what = "the AT line, which is to be the one that answered the client's last IAMAT";
+        let what = "the AT line, which must repeat the answer to the client's last IAMAT";
         let expected = herd_mio::core::wire::escape::Escaped(expected).to_string();
         return Err(wrong(what, command, &expected, line));
     }
     let Some(length) = memmem::find(behind, b"\n\n") else {
         if behind.len() > JSON_BYTES {
-            let what = "a JSON without an end";
-            return Err(wrong(what, command, "two LF", behind));
+            let what = "a JSON without two LFs after it";
+            return Err(wrong(what, command, "two LFs", behind));
         }
         return Ok(None);
     };
@@ -326,7 +330,7 @@ mod tests {
     }
 
     impl Talk {
-        /// Asks these, all of client 1, and sends them.
+        /// Sends these commands, all of client 1.
         fn new(kinds: &[Kind]) -> Talk {
             let mut talk = Talk {
                 conversation: Conversation::default(),
@@ -349,8 +353,8 @@ mod tests {
 
         /// The right answer to the nth command, an `IAMAT`.
         fn at(&self, number: usize) -> String {
-            let told = self.sent[number].strip_prefix("IAMAT ").unwrap();
-            format!("AT Riley +0.00000001{number} {told}\n")
+            let arguments = self.sent[number].strip_prefix("IAMAT ").unwrap();
+            format!("AT Riley +0.00000001{number} {arguments}\n")
         }
 
         fn receive(&mut self, bytes: &[u8]) -> Result<Vec<(Kind, Vec<u8>)>, Box<Wrong>> {
@@ -403,13 +407,16 @@ mod tests {
     fn unrequested_answers_are_wrong() {
         let mut talk = Talk::new(&[Kind::Iamat]);
         let line = talk.at(0);
-        assert_eq!(talk.what(&format!("{line}\n")), "nothing was asked");
+        assert_eq!(
+            talk.what(&format!("{line}\n")),
+            "an answer without a command"
+        );
         let mut talk = Talk::new(&[]);
-        assert_eq!(talk.what("hello"), "nothing was asked");
+        assert_eq!(talk.what("hello"), "an answer without a command");
         talk.conversation.iamat(&mut talk.commands, 1, 0, WALL);
         assert_eq!(
             talk.what("AT Riley"),
-            "an answer to a command that was not even sent whole"
+            "an answer to a command that was not completely sent"
         );
     }
 
@@ -440,12 +447,12 @@ mod tests {
     fn endless_answers_are_wrong_at_a_size_limit() {
         let mut talk = Talk::new(&[Kind::Iamat]);
         talk.receive(&[b'x'; LINE_BYTES]).unwrap();
-        assert_eq!(talk.what("x"), "a line without an end");
+        assert_eq!(talk.what("x"), "a line without an LF");
         let mut talk = Talk::new(&[Kind::Iamat, Kind::Whatsat]);
         let line = talk.at(0);
         talk.receive(format!("{line}{line}").as_bytes()).unwrap();
         talk.receive(&vec![b' '; JSON_BYTES]).unwrap();
-        assert_eq!(talk.what(" "), "a JSON without an end");
+        assert_eq!(talk.what(" "), "a JSON without two LFs after it");
     }
 
     #[test]
@@ -464,7 +471,8 @@ mod tests {
         talk.conversation.abandon();
         assert_eq!(talk.conversation.in_flight(), 0);
         assert_eq!(talk.conversation.missing(100), MissingByKind::default());
-        // What was half said on the lost connection is no part of what is said on the next one.
+        // The incomplete answer of the lost connection is not a part of the next connection's
+        // answers.
         talk.conversation.iamat(&mut talk.commands, 1, 0, WALL + 50);
         let unsent = String::from_utf8(talk.conversation.unsent().to_vec()).unwrap();
         talk.conversation.sent(unsent.len());

@@ -1,5 +1,5 @@
-//! What came when: answers a second, and how long they took, over the time of the run. Where nothing
-//! came, the latencies have a gap; where connections were missing, the page is shaded.
+//! The answers per second and their latencies, over the time of the run. The latencies have a gap
+//! where no answer came. The page is shaded where connections were missing.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use crate::svg::{
     legend, step_above, upwards,
 };
 
-/// How much of the picture it takes.
+/// Its height in the picture.
 pub(crate) const HEIGHT: f64 = 440.0;
-/// Where its two parts begin and end in it.
+/// The top and the bottom of its two parts.
 const RATES: [f64; 2] = [40.0, 150.0];
 const LATENCIES: [f64; 2] = [196.0, 380.0];
-/// The last interval's rate is shown if it has begun by this part of it: a moment has none.
+/// The last interval's rate is shown only if at least this part of the interval has passed.
 const LEAST_PART: f64 = 0.25;
-/// About so many marks to the right.
+/// The approximate number of marks on the time axis.
 const MARKS: f64 = 10.0;
 
-/// Where in the picture a time is.
+/// The position of a time in the picture.
 struct Times {
     end_s: f64,
 }
@@ -30,7 +30,7 @@ impl Times {
         LEFT + (WIDTH - LEFT - RIGHT) * part
     }
 
-    /// Times to mark: every 1, 2 or 5 times a power of ten.
+    /// The marked times: multiples of 1, 2 or 5 times a power of ten.
     fn marks_s(&self) -> Vec<f64> {
         let step_s = 10f64.powf(step_above((self.end_s / MARKS).log10()));
         let count = (self.end_s / step_s + 1e-9).floor() as u32; // at most ten
@@ -82,7 +82,7 @@ fn grid(f: &mut fmt::Formatter<'_>, times: &Times, parts: &[[f64; 2]]) -> fmt::R
     };
     writeln!(
         f,
-        "<text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">seconds since the warm-up ended; an answer counts when it came</text>",
+        "<text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">seconds since the end of the warm-up; an answer counts at its arrival</text>",
         f64::midpoint(LEFT, right),
         bottom + 40.0
     )
@@ -100,7 +100,7 @@ fn outages(
         if outage.from_s + outage.duration_s <= 0.0 {
             continue; // in the warm-up
         }
-        // However short it was, it is to be seen.
+        // Even a very short outage has to be visible.
         let width = (to - from).max(1.5);
         let what = if outage.disconnected_s > 0.0 {
             "no connection"
@@ -158,7 +158,7 @@ fn draw_rates(
     for part in [0.0, 0.5, 1.0] {
         grid_line(f, y(high * part), &short(high * part))?;
     }
-    upwards(f, "answers a second", top, bottom)?;
+    upwards(f, "answers per second", top, bottom)?;
     steps(f, times, over_time, 0, rates.iter().map(|rate| rate.map(y)))
 }
 
@@ -189,7 +189,7 @@ fn draw_latencies(
     let scale = Latencies::from_to(least_us * 1e3, most_us * 1e3, top, bottom);
     scale.grid(f)?;
     legend(f, LEFT, top - 14.0, lines.iter().map(|(name, _)| *name))?;
-    // The slower ones first, so that none hides the faster ones.
+    // The slower ones are drawn first, so that they do not hide the faster ones.
     for (colour, (_, latency)) in lines.iter().enumerate().rev() {
         let heights = over_time.points.iter();
         let heights = heights.map(|point| latency(point).map(|us| scale.y(us * 1e3)));
@@ -198,7 +198,7 @@ fn draw_latencies(
     Ok(())
 }
 
-/// One level for each interval that has a height; a gap where one has none.
+/// One step for each interval with a height, and a gap for one without.
 fn steps(
     f: &mut fmt::Formatter<'_>,
     times: &Times,
@@ -214,7 +214,7 @@ fn steps(
             is_begun = false;
             continue;
         };
-        // What is left of an interval at the end of the run is a dot, not a cliff.
+        // The rest of an interval at the end of the run is a dot, not a drop to zero.
         let length_s = length_s(over_time, point);
         if is_begun && length_s >= over_time.interval_s * LEAST_PART {
             points.push_str(&format!("V{y:.1}"));
@@ -222,7 +222,7 @@ fn steps(
             points.push_str(&format!("M{:.1} {y:.1}", times.x(point.at_s)));
         }
         is_begun = true;
-        // At least so wide that it is seen.
+        // Wide enough to be visible.
         let to = times.x(point.at_s + length_s);
         points.push_str(&format!("H{:.1}", to.max(times.x(point.at_s) + 1.0)));
     }
@@ -235,7 +235,7 @@ fn steps(
     )
 }
 
-/// How much of its interval there was before the run ended.
+/// The length of the part of its interval before the end of the run.
 fn length_s(over_time: &OverTime, point: &Point) -> f64 {
     let left_s = over_time.until_s - point.at_s;
     over_time.interval_s.min(left_s.max(0.0))

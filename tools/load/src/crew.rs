@@ -1,4 +1,4 @@
-//! The crew: connections to one server that have spoken with it once, and what is needed to go on.
+//! The connections to one server. Each has introduced a client, and is ready for the measurement.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -19,56 +19,59 @@ use crate::progress::Progress;
 use crate::socket::Socket;
 use crate::stop::Stop;
 
-/// Commands that an introduction sends at once: few enough for the buffers of both sides.
+/// The number of commands that an introduction sends at once. They fit in the buffers of both
+/// sides.
 pub(crate) const INTRODUCED_AT_ONCE: usize = 100;
-/// Connections made between two looks at the progress and at signals.
+/// The number of connections between two updates of the progress bar. Signals are checked then too.
 const MADE_AT_ONCE: usize = 50;
 
-/// How a crew is to be.
+/// The options of a crew.
 #[derive(Clone, Debug)]
 pub(crate) struct Manner {
     pub(crate) connections: usize,
-    /// Different client ids; connection k of n has those whose number leaves k when divided by n.
+    /// The number of client ids. Connection k of n has the ids whose number is k modulo n.
     pub(crate) clients: u32,
-    /// How each id begins.
+    /// The beginning of each id.
     pub(crate) prefix: String,
     pub(crate) radius: String,
     pub(crate) bound: u8,
-    /// How far the server's clock may be off.
+    /// The greatest allowed difference of the server's clock.
     pub(crate) tolerance_ns: u64,
-    /// How long the server may be silent while an answer is due.
+    /// The longest wait for an answer.
     pub(crate) timeout_ns: u64,
-    /// Each client says where it is before anything is measured, so that it can be asked about.
+    /// Whether each client sends its position before the measurement, so that a `WHATSAT` can ask
+    /// about it.
     pub(crate) introduce_all: bool,
 }
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// It has none that could be used.
+    /// There is no usable connection.
     Lost,
-    /// Connect and handshake are on their way.
+    /// The connect or the handshake is in progress.
     Making,
-    /// It introduces its clients again, the next one first: what restarted may have forgotten them.
+    /// It introduces its clients again, from this one on. A restarted server may have forgotten
+    /// them.
     Introducing(u32),
-    /// It says what is due.
+    /// It sends the commands that are due.
     Open,
 }
 
-/// One connection, and what it is to say next.
+/// One connection, and its next commands.
 pub(crate) struct Connection {
-    /// `None` while it is lost.
+    /// `None` while the connection is lost.
     pub(crate) socket: Option<Socket>,
     pub(crate) stage: Stage,
     pub(crate) conversation: Conversation,
-    /// Whose turn it is.
+    /// The next client.
     pub(crate) next_client: u32,
-    /// It has more to read than one turn takes, and is on the list of the next one.
+    /// It has more to read than one turn reads, so it is on the list of the next turn.
     pub(crate) queued: bool,
 }
 
 impl Connection {
-    /// Writes once what is to be written.
+    /// Writes unsent bytes, with one system call.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if let Some(socket) = &mut self.socket {
             let count = socket.write(self.conversation.unsent())?;
@@ -88,14 +91,15 @@ pub(crate) struct Crew {
     pub(crate) poll: Poll,
     pub(crate) connections: Vec<Connection>,
     pub(crate) clients: u32,
-    /// Each client says where it is on every connection that is made, so that it can be asked about.
+    /// Whether each client sends its position on every new connection, so that a `WHATSAT` can ask
+    /// about it.
     pub(crate) introduce_all: bool,
     pub(crate) dialler: Dialler,
     pub(crate) stop: Stop,
 }
 
 impl Crew {
-    /// Finds the server and, if that is not known, its name. Nobody is connected yet.
+    /// Finds the server and, if it is not known, its name. Makes no connection of the crew yet.
     pub(crate) fn new(mut target: Target, manner: &Manner, stop: &Stop) -> Result<Crew, Failure> {
         let clock = Clock::start();
         let mut commands = Commands::new(&manner.prefix, &manner.radius, manner.bound);
@@ -105,12 +109,12 @@ impl Crew {
             None => {
                 let line = dialler.call(0)?;
                 let name = name_of(line, &mut commands, &clock, stop);
-                name.map_err(|trouble| trouble.told(&target, 0, &Conversation::default()))?
+                name.map_err(|trouble| trouble.in_words(&target, 0, &Conversation::default()))?
             }
         };
         let rules = Rules::new(name.as_bytes(), manner.tolerance_ns, manner.bound);
         target.name = Some(name);
-        // Only who asks about clients has to remember what was said of them.
+        // The last answers are needed only for `WHATSAT`s.
         let remembered = if manner.introduce_all {
             manner.clients
         } else {
@@ -131,8 +135,9 @@ impl Crew {
         })
     }
 
-    /// Makes the connections. Each introduces its first client, or all of its clients, and the answers are checked; so whoever
-    /// is there is known to work, and was accepted by the server before the next one calls.
+    /// Makes the connections. Each introduces its first client, or all of its clients, and the
+    /// answers are checked. So each connection works, and the server has accepted it before the
+    /// next one connects.
     pub(crate) fn connect(
         &mut self,
         manner: &Manner,
@@ -169,7 +174,7 @@ impl Crew {
         Ok(())
     }
 
-    /// The poll tells of this socket from now on.
+    /// Registers this socket with the poll.
     pub(crate) fn watch(&self, socket: &mut Socket, number: usize) -> io::Result<()> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
@@ -201,11 +206,11 @@ impl Crew {
                 return Ok(());
             }
             self.converse(line, &mut conversation)
-                .map_err(|trouble| trouble.told(&self.target, number, &conversation))?;
+                .map_err(|trouble| trouble.in_words(&self.target, number, &conversation))?;
         }
     }
 
-    /// Sends what is unsent, and reads until everything is answered.
+    /// Sends unsent bytes, and reads until every command is answered.
     fn converse(
         &mut self,
         line: &mut Line,
@@ -233,14 +238,14 @@ impl Crew {
     }
 }
 
-/// Why a connection cannot be gone on with.
+/// The reason why a connection is no longer usable.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     System(io::Error),
     Ended,
-    /// Nothing came for so long.
+    /// No bytes came for this long.
     Silent(u64),
-    /// It speaks TLS, and is spoken to in plain TCP.
+    /// The server uses TLS, and this side does not.
     Tls,
     /// A signal came.
     Stopped,
@@ -254,7 +259,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Trouble {
-    /// What kind of trouble it is: each is told once.
+    /// The kind of the trouble. Each kind is reported once.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Trouble::System(_) => "broken",
@@ -266,8 +271,8 @@ impl Trouble {
         }
     }
 
-    /// In words, with where and when it was.
-    pub(crate) fn told(
+    /// The trouble as text, with the connection and its state.
+    pub(crate) fn in_words(
         self,
         target: &Target,
         number: usize,
@@ -282,24 +287,24 @@ impl Trouble {
         let given = conversation.answers;
         Failure::Failed(match self {
             Trouble::Ended => format!(
-                "{target} closed connection {number} {due}, after {given}: it stopped, or it cut us off; its log says why"
+                "{target} closed connection {number} {due}, after {given}: it stopped, or it rejected the connection; its log says why"
             ),
             Trouble::System(error) if is_timeout(&error) => format!(
-                "{target} gave no answer in time on connection {number}, after {given}; see --timeout"
+                "{target} did not answer in time on connection {number}, after {given}; see --timeout"
             ),
             Trouble::System(error) => format!(
-                "connection {number} to {target} broke {due}, after {given}: {error}: it stopped, or it cut us off; its log says why"
+                "connection {number} to {target} broke {due}, after {given}: {error}: the server stopped, or it rejected the connection; its log says why"
             ),
             Trouble::Silent(ns) => format!(
-                "{target} gave no answer for {:.1} s on connection {number}, {due}, after {given}; see --timeout",
+                "{target} sent nothing for {:.1} s on connection {number}, {due}, after {given}; see --timeout",
                 ns as f64 / SECOND_NS as f64
             ),
             Trouble::Tls => format!(
-                "{target} speaks TLS with its clients; add --tls, and --ca with the file of its authority if browsers do not trust it"
+                "{target} uses TLS with its clients; add --tls, and --ca FILE if browsers do not trust its authority"
             ),
             Trouble::Stopped => return crate::stop::before_measuring(),
             Trouble::Wrong(wrong) => format!(
-                "wrong answer from {target} on connection {number}, after {given} right ones there: {wrong}"
+                "wrong answer from {target} on connection {number}, after {given} correct answers there: {wrong}"
             ),
         })
     }
@@ -312,7 +317,7 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// Fails if a signal came: there is nothing to print yet.
+/// Fails if a signal came. There are no figures to print yet.
 pub(crate) fn check_signals(stop: &Stop) -> Result<(), Failure> {
     if stop.is_wanted() {
         return Err(crate::stop::before_measuring());
@@ -320,7 +325,7 @@ pub(crate) fn check_signals(stop: &Stop) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Asks a server that is known by its address only for its name: every answer begins with it.
+/// Asks a server for its name if only its address is known. Every answer contains the name.
 fn name_of(
     mut line: Line,
     commands: &mut Commands,

@@ -1,7 +1,8 @@
 //! The latencies as a curve, by percentile.
 //!
-//! To the right go *nines*: 90 %, 99 %, 99.9 % …, each as far from the one before; so the slow answers, which are few, get as much
-//! room as the many. Upwards goes the latency, on a logarithmic scale too.
+//! The horizontal axis has *nines*: 90 %, 99 %, 99.9 % …, at equal distances. So the few slow
+//! answers get as much room as the many fast ones. The vertical axis has the latency, on a
+//! logarithmic scale too.
 
 use std::fmt;
 
@@ -10,16 +11,16 @@ use crate::svg::{
     AXIS, COLOURS, CURVE, FONT, GRID, LEFT, Latencies, NOTE, RIGHT, TEXT, WIDTH, legend,
 };
 
-/// Where it begins and ends in the picture.
+/// The top and the bottom of the curve in the picture.
 const TOP: f64 = 78.0;
 const BOTTOM: f64 = 418.0;
-/// How finely the curve follows the histogram: steps while the rest halves.
+/// The resolution of the curve: the number of steps for each halving of the rest.
 const STEPS_PER_HALVING: u32 = 12;
 
-/// Where in the picture a latency and a quantile are.
+/// The position of a latency and of a quantile in the picture.
 struct Scale {
     latencies: Latencies,
-    /// Nines at the right.
+    /// The nines at the right end.
     nines: f64,
 }
 
@@ -31,7 +32,7 @@ impl Scale {
         let [least_ns, most_ns] = [least, most].map(|ns| ns.unwrap_or(1000) as f64);
         Scale {
             latencies: Latencies::from_to(least_ns, most_ns, TOP, BOTTOM),
-            // The last answer of a thousand is the one beyond 99.9 %: there are no finer quantiles.
+            // Of a thousand answers, the last one is beyond 99.9 %. There are no finer quantiles.
             nines: (count.unwrap_or(1) as f64).log10().max(1.0),
         }
     }
@@ -70,16 +71,16 @@ fn axes(f: &mut fmt::Formatter<'_>, scale: &Scale) -> fmt::Result {
     writeln!(
         f,
         "<path class=\"axis\" stroke=\"{AXIS}\" fill=\"none\" d=\"M{LEFT} {TOP}V{BOTTOM}H{right}\"/>\n\
-         <text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">percentile: this part of all answers came at least as fast</text>",
+         <text class=\"note\" {FONT} fill=\"{NOTE}\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">percentile: this part of all answers was at least as fast</text>",
         f64::midpoint(LEFT, right),
         BOTTOM + 40.0
     )
 }
 
-/// Percentiles to mark, as nines and as words.
+/// The marked percentiles, as nines and as text.
 fn quantiles(most: f64) -> Vec<(f64, String)> {
     let mut marks = vec![(0.0, "0".to_owned()), (2f64.log10(), "50 %".to_owned())];
-    // At most 19: there are no more answers than fit in 64 bits.
+    // At most 19, because the number of answers fits in 64 bits.
     for nines in 1..=most.floor() as usize {
         let label = match nines {
             1 => "90 %".to_owned(),

@@ -1,5 +1,5 @@
-//! Making connections, each from an address that still has ports left: one after the other before
-//! anything is measured ([`Dialler::call`]), and without waiting where one was lost
+//! Makes connections, each from an address with free ports. Before the measurement it makes one
+//! after the other ([`Dialler::call`]). It makes a lost connection again without blocking
 //! ([`Dialler::begin`]).
 
 use std::collections::VecDeque;
@@ -18,21 +18,22 @@ use crate::line::{Line, STEP};
 use crate::socket::Socket;
 use crate::stop::Stop;
 
-/// Connections from one loopback address; each has some 28,000 ports, some of which may be waiting out their last connection.
+/// The number of connections from one loopback address. An address has about 28,000 ports, but some
+/// may be in TIME_WAIT.
 const PER_SOURCE: usize = 4096;
-/// Loopback addresses in use: 127.0.0.1 to 127.0.0.250.
+/// The number of used loopback addresses: 127.0.0.1 to 127.0.0.250.
 const SOURCES: usize = 250;
-/// How many addresses are tried for one connection.
+/// The greatest number of addresses that are tried for one connection.
 const TRIES: usize = 16;
 
-/// Calls one server.
+/// Connects to one server.
 pub(crate) struct Dialler {
     target: Target,
-    /// Where the server was found, once it answered there.
+    /// The address at which the server has answered.
     found: Option<SocketAddr>,
-    /// Addresses that its name has and that are still to be tried.
+    /// The addresses of its name that were not tried yet.
     untried: VecDeque<SocketAddr>,
-    /// Addresses of this machine to connect from. Empty: see [`begin_from_anywhere`].
+    /// The source addresses. If it is empty, see [`begin_from_anywhere`].
     sources: Vec<IpAddr>,
     patience: Duration,
     stop: Stop,
@@ -50,13 +51,13 @@ impl Dialler {
         }
     }
 
-    /// From now on connections are made from these addresses in turn. Empty: from wherever it was.
+    /// Sets the source addresses, which are used in turn. An empty list changes nothing.
     pub(crate) fn from(self, sources: Vec<IpAddr>) -> Dialler {
         Dialler { sources, ..self }
     }
 
-    /// Makes the connection of this number, with the TLS handshake. It blocks, and waits for nothing longer than the server may
-    /// be silent.
+    /// Makes the connection of this number, with the TLS handshake. It blocks, and each wait is
+    /// limited by the timeout.
     pub(crate) fn call(&mut self, number: usize) -> Result<Line, Failure> {
         let called = match self.found {
             Some(address) => self.connect(address, number),
@@ -68,7 +69,7 @@ impl Dialler {
             .map_err(|what| self.failed(number, &what))
     }
 
-    /// Tries all addresses that the server's host has.
+    /// Tries all addresses of the server's host.
     fn find(&mut self, number: usize) -> io::Result<TcpStream> {
         let mut failure = io::Error::other("its host has no address");
         for address in self.resolve()? {
@@ -119,8 +120,9 @@ impl Dialler {
         (place.host.as_str(), place.port).to_socket_addrs()
     }
 
-    /// Begins the connection of this number, and does not wait for it. Only where the server has a
-    /// name and is not where it was, that name is looked up again, which may take a moment.
+    /// Starts the connection of this number without blocking. If the server has a host name and
+    /// does not answer at its last address, the name is looked up again, which may block for a
+    /// short time.
     pub(crate) fn begin(&mut self, number: usize) -> io::Result<Socket> {
         let address = match self.found {
             Some(address) => address,
@@ -132,7 +134,7 @@ impl Dialler {
                 next.ok_or_else(|| io::Error::other("its host has no address"))?
             }
         };
-        // If nothing comes of it, the next attempt is made at its next address.
+        // If this attempt fails, the next one uses the next address.
         self.found = Some(address);
         let tls = self.target.tls.as_ref().map(Session::begin).transpose();
         let tls = tls.map_err(io::Error::other)?;
@@ -141,7 +143,7 @@ impl Dialler {
         Ok(Socket::connecting(stream, tls))
     }
 
-    /// Begins to connect, from an address that still has ports left.
+    /// Starts to connect, from an address with free ports.
     fn begin_stream(&self, to: SocketAddr, number: usize) -> io::Result<mio::net::TcpStream> {
         if self.sources.is_empty() {
             return begin_from_anywhere(to, number);
@@ -163,24 +165,24 @@ impl Dialler {
         Err(failure)
     }
 
-    /// Nothing came of the connection that was begun: the server may have moved.
+    /// The attempt failed. The server may have another address now.
     pub(crate) fn forget(&mut self) {
         self.found = None;
     }
 
-    /// Why the connection of this number cannot be made, and what to do.
+    /// The failure of the connection of this number, with what to do.
     pub(crate) fn unreachable(&self, number: usize, error: &io::Error) -> Failure {
         let advice = match error.kind() {
             io::ErrorKind::ConnectionRefused => format!(
-                "; nobody listens there: start it with {}",
+                "; no server listens there; start it with {}",
                 self.target.start_command()
             ),
             io::ErrorKind::AddrNotAvailable => {
-                "; this machine has no ports left: wait a minute, or use fewer connections"
+                "; this machine has no free ports; wait a minute, or use fewer connections"
                     .to_owned()
             }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                return self.failed(number, &format!("no answer to a connect{ADVICE_SILENT}"));
+                return self.failed(number, &format!("no answer to the connect{ADVICE_SILENT}"));
             }
             _ => String::new(),
         };
@@ -199,10 +201,10 @@ impl Dialler {
     }
 }
 
-const ADVICE_SILENT: &str =
-    "; is the address right, and does a firewall let it through? see --timeout";
+const ADVICE_SILENT: &str = "; check the address and firewalls, and see --timeout";
 
-/// Begins to connect, from a loopback address if that is where the server is, from wherever the system likes if not.
+/// Starts to connect: from a loopback address if the server has one, and else from an address that
+/// the system chooses.
 fn begin_from_anywhere(to: SocketAddr, number: usize) -> io::Result<mio::net::TcpStream> {
     let is_loopback = matches!(to.ip(), IpAddr::V4(ip) if ip.is_loopback());
     if is_loopback {
@@ -223,7 +225,8 @@ fn is_used_up(error: &io::Error) -> bool {
     )
 }
 
-/// Whence the connection of this number is made, the first time and when there were no ports left.
+/// The source address for the connection of this number. `attempt` counts the addresses without
+/// free ports.
 fn source(number: usize, attempt: usize) -> Ipv4Addr {
     let place = (number / PER_SOURCE + attempt) % SOURCES;
     // Below 250.
@@ -233,7 +236,7 @@ fn source(number: usize, attempt: usize) -> Ipv4Addr {
 /// A socket that is bound to an address of this machine, and to a port that the system chooses.
 ///
 /// # Errors
-/// This machine lacks the address, or the address has no port left.
+/// This machine does not have the address, or the address has no free port.
 pub(crate) fn bound_to(source: IpAddr) -> io::Result<OwnedFd> {
     let family = match source {
         IpAddr::V4(_) => AddressFamily::INET,
@@ -297,12 +300,12 @@ mod tests {
         };
         let mut dialler = Dialler::new(&target, Duration::from_secs(10), &Stop::never());
         let Err(Failure::Failed(what)) = dialler.call(0) else {
-            panic!("somebody is there");
+            panic!("a server listens there");
         };
         assert!(
             what.starts_with(&format!(
                 "cannot connect to Riley at {address} (connection 1): Connection refused"
-            )) && what.ends_with("; nobody listens there: start it with herd-mio Riley"),
+            )) && what.ends_with("; no server listens there; start it with herd-mio Riley"),
             "{what}"
         );
     }

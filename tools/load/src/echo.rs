@@ -1,7 +1,7 @@
-//! The echo: a server that does nothing but answer. Against it the generator shows how fast it is itself.
+//! The echo server, which only answers. Against it, the generator shows its own speed.
 //!
-//! It answers as a herd's server would whose clock is the client's, `AT Echo +0.000000000 …`, so that the generator does all of its
-//! checking; and it does less than any real server can.
+//! It answers `AT Echo +0.000000000 …`, like a herd's server with the client's clock. So the
+//! generator does all of its checks, and the echo server does less work than any real server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use mio::{Events, Interest, Poll, Token};
 use crate::socket::{Received, Socket};
 use crate::stop::Stop;
 
-const DOOR: Token = Token(usize::MAX);
-/// Bytes read from one connection in one turn.
+const LISTENER: Token = Token(usize::MAX);
+/// The number of bytes that one turn reads from one connection.
 const TURN_BYTES: usize = 256 * 1024;
-/// A client that has so much to read is not read from.
+/// The server does not read from a client with this many unread answers, in bytes.
 const HIGH_BYTES: usize = 1024 * 1024;
-/// Events taken from the system at once.
+/// The greatest number of events in one turn.
 const EVENTS: usize = 1024;
-/// The longest that a turn waits, so that signals are seen.
+/// The longest wait of a turn, so that signals are noticed.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 struct Client {
     socket: Socket,
-    /// A line that has not come whole.
+    /// An incomplete line.
     tail: Vec<u8>,
     output: Vec<u8>,
-    /// Its place is on the list of the next turn.
+    /// Whether it is on the list of the next turn.
     queued: bool,
 }
 
@@ -44,19 +44,19 @@ struct Echo {
     again: Vec<usize>,
 }
 
-/// Answers until a signal comes; `ready` is told where.
+/// Answers until a signal comes. `ready` gets the address.
 pub(crate) fn run(
     listen: SocketAddr,
     ready: impl FnOnce(SocketAddr),
     stop: &Stop,
 ) -> Result<(), Failure> {
     let doing = format!("listen on {listen}");
-    // Whatever the system allows: who is refused for the lack of a descriptor is told so.
+    // This is only an attempt: if descriptors run out, the client reports its refused connection.
     let _ = rlimit::increase_nofile_limit(rlimit::INFINITY);
     let mut listener = TcpListener::bind(listen).map_err(system(&doing))?;
     let poll = Poll::new().map_err(system("make an event loop"))?;
     poll.registry()
-        .register(&mut listener, DOOR, Interest::READABLE)
+        .register(&mut listener, LISTENER, Interest::READABLE)
         .map_err(system(&doing))?;
     ready(listener.local_addr().map_err(system(&doing))?);
     let mut echo = Echo {
@@ -81,7 +81,7 @@ pub(crate) fn run(
         }
         let again = std::mem::take(&mut echo.again);
         for event in &events {
-            if event.token() == DOOR {
+            if event.token() == LISTENER {
                 echo.accept().map_err(system("accept a client"))?;
                 continue;
             }
@@ -107,7 +107,7 @@ impl Echo {
             let (stream, _) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // Whoever called is gone again.
+                // The client has closed its connection already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -130,7 +130,7 @@ impl Echo {
         }
     }
 
-    /// Reads once and writes once; a client that is gone is forgotten.
+    /// Reads once and writes once. Removes a client that has closed its connection.
     fn serve(&mut self, index: usize) {
         let Some(client) = &mut self.clients[index] else {
             return;
@@ -147,12 +147,12 @@ impl Echo {
 }
 
 impl Client {
-    /// Whether it may ask for more.
+    /// Whether it may read more.
     fn has_room(&self) -> bool {
         self.output.len() < HIGH_BYTES
     }
 
-    /// Says whether the client is still there.
+    /// Returns whether the client is still connected.
     fn turn(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
         let mut lives = true;
         if self.has_room() {
@@ -183,15 +183,15 @@ fn receive(tail: &mut Vec<u8>, output: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Answers every whole line, and returns how many bytes those were.
+/// Answers every complete line, and returns the number of bytes in them.
 fn answer(bytes: &[u8], output: &mut Vec<u8>) -> usize {
     let mut used = 0;
     while let Some(end) = memchr(b'\n', &bytes[used..]) {
         let line = &bytes[used..=used + end];
         match line.strip_prefix(b"IAMAT ") {
-            Some(told) => {
+            Some(arguments) => {
                 output.extend_from_slice(b"AT Echo +0.000000000 ");
-                output.extend_from_slice(told);
+                output.extend_from_slice(arguments);
             }
             None => {
                 output.extend_from_slice(b"? ");

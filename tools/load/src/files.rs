@@ -1,11 +1,11 @@
-//! Open files: a connection is one, and a shell's usual limit is 1,024.
+//! The limit of open files. Each connection needs one, and a shell's usual limit is 1,024.
 
 use herd_testkit::failure::Failure;
 
-/// What is open besides connections: standard streams, epoll, `/proc`, results.
+/// Open files besides connections: standard streams, epoll, `/proc`, results.
 const OTHERS: u64 = 40;
 
-/// Makes sure that so many connections can be open at once.
+/// Makes sure that this many connections can be open at once.
 pub(crate) fn allow(connections: usize) -> Result<(), Failure> {
     let needed = connections as u64 + OTHERS;
     let limit = rlimit::increase_nofile_limit(rlimit::INFINITY).map_err(|error| {
@@ -13,7 +13,7 @@ pub(crate) fn allow(connections: usize) -> Result<(), Failure> {
     })?;
     if limit < needed {
         return Err(Failure::Usage(format!(
-            "{connections} connections need {needed} open files, and the hard limit is {limit}; raise it (ulimit -Hn {needed}, as root) or use fewer"
+            "{connections} connections need {needed} open files, but the hard limit is {limit}; raise it (ulimit -Hn {needed}, as root) or use fewer connections"
         )));
     }
     Ok(())
@@ -29,7 +29,7 @@ mod tests {
         let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
         if let Ok(hard) = usize::try_from(hard) {
             let Err(Failure::Usage(what)) = allow(hard) else {
-                panic!("{hard} connections and everything else are more than {hard} files");
+                panic!("{hard} connections need more than {hard} files");
             };
             assert!(what.contains(&format!("the hard limit is {hard}; raise it")));
         }

@@ -1,15 +1,17 @@
-//! A flood, watched: one server is told where a client is that nobody knows, and every other one is asked about it until it knows.
+//! Measures a flood. One server gets the `IAMAT` of a new client, and all other servers are asked
+//! about that client until they know it.
 //!
 //! ```text
-//!              ┌──────── still refused, and it is time ◄─── Resting ◄──┐
+//!              ┌──────── still refused, after --interval ◄─ Resting ◄──┐
 //!              ▼                                                       │
 //!   round ─► Asked ──── "? WHATSAT …" ─────────────────────────────────┘
 //!              └─────── "AT …" ───► Answering ── the JSON is there ──► Knows
 //! ```
 //!
-//! `WHATSAT` is the only question of the clients' protocol whose answer tells whether a server knows a client: it is refused at once
-//! if not. Each round has a client of its own. A server that has a key for Places asks it before it answers; one that has none
-//! answers with an error at once, and is what this is made for.
+//! In the clients' protocol, only the answer to a `WHATSAT` shows whether a server knows a client:
+//! if not, the server refuses it at once. Each round has its own client. A server with a key for
+//! Places asks Places before it answers. So this mode is made for servers without a key, which
+//! answer with an error at once.
 
 use std::time::Duration;
 
@@ -31,43 +33,43 @@ use crate::tally::histogram;
 use crate::timeline::Timeline;
 use crate::watcher::{State, Watcher};
 
-/// The longest that a turn waits, so that signals are seen.
+/// The longest wait of a turn, so that signals are noticed.
 const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
-/// The token of the server that is told.
+/// The token of the server that gets the `IAMAT`.
 const SOURCE: usize = 0;
 
-/// How the flood is to be watched.
+/// The options of a flood.
 pub(crate) struct Plan {
     pub(crate) warm_up_ns: u64,
     pub(crate) duration_ns: u64,
-    /// Rounds to count, at most.
+    /// The greatest number of counted rounds.
     pub(crate) count: Option<u64>,
-    /// How long a round may take.
+    /// The time limit of a round.
     pub(crate) timeout_ns: u64,
-    /// How often each server is asked.
+    /// The interval between questions to one server.
     pub(crate) poll_interval_ns: u64,
     pub(crate) spin: bool,
 }
 
-/// What came of it; all latencies are nanoseconds.
+/// The result. All latencies are in nanoseconds.
 pub(crate) struct Outcome {
     pub(crate) elapsed_ns: u64,
     pub(crate) interrupted: bool,
-    /// From the answer until the last server knew.
+    /// From the answer until the last server knew the client.
     pub(crate) all: Histogram<u64>,
-    /// From the answer until each knew, with its name.
+    /// From the answer until each server knew the client, with the server's name.
     pub(crate) each: Vec<(String, Histogram<u64>)>,
-    /// From sending the `IAMAT` until the last server knew.
+    /// From the sending of the `IAMAT` until the last server knew the client.
     pub(crate) since_sent: Histogram<u64>,
-    /// From the last question that was refused until the answer that was not.
+    /// From the last refused question until the first other answer.
     pub(crate) resolution: Histogram<u64>,
-    /// Questions asked.
+    /// The number of questions.
     pub(crate) polls: u64,
-    /// Places was asked, and its time is in the figures.
+    /// Whether a server asked Places. Then the time of Places is in the figures.
     pub(crate) asked_places: bool,
-    /// The round in which a signal came, if it did not end soon.
+    /// The round in which a signal came, if it did not end soon after.
     pub(crate) unanswered: Missing,
-    /// Rounds by the time at which they ended.
+    /// The rounds by the time of their end.
     pub(crate) timeline: Timeline,
 }
 
@@ -80,13 +82,13 @@ struct Round<'a> {
     scratch: Box<[u8]>,
     question: Vec<u8>,
     refusal: Vec<u8>,
-    /// What the server that was told has answered.
+    /// The answer of the server that got the `IAMAT`.
     line: Vec<u8>,
     sent_ns: u64,
     answered_ns: Option<u64>,
 }
 
-/// Watches round after round. The crew is one connection to the server that is told.
+/// Measures round after round. The crew is one connection to the server that gets the `IAMAT`s.
 pub(crate) fn run(
     crew: &mut Crew,
     others: Vec<Target>,
@@ -132,7 +134,7 @@ pub(crate) fn run(
         answered_ns: None,
     };
     let (mut begun, mut next_tick_ns) = (false, begin_ns);
-    // The client of number 0 has introduced itself.
+    // Client 0 was used for the introduction.
     for number in 1.. {
         let now_ns = round.crew.clock.now_ns();
         let counts = now_ns >= counts_from_ns;
@@ -178,8 +180,8 @@ pub(crate) fn run(
 }
 
 impl Round<'_> {
-    /// Tells one server, and asks the others until all of them know; `false` if a signal came and
-    /// they did not soon.
+    /// Sends an `IAMAT` to one server, and asks the others until all of them know the client.
+    /// `false` if a signal ended the round.
     fn play(&mut self, number: u32) -> Result<bool, Failure> {
         self.question.clear();
         self.crew.commands.whatsat(&mut self.question, number);
@@ -209,7 +211,7 @@ impl Round<'_> {
             }
             self.turn()?;
         }
-        // What they repeat must be what the client was told, to the last byte.
+        // The other servers must repeat the client's answer, to the last byte.
         for watcher in &self.watchers {
             watcher.compare(&self.line, &self.question)?;
         }
@@ -240,7 +242,7 @@ impl Round<'_> {
                 watcher.ask(&self.question, now_ns);
                 watcher.flush()?;
             } else {
-                // epoll counts in milliseconds; a part of one is spent awake.
+                // epoll's timeout is in milliseconds, so a part of one is spent without sleep.
                 let whole_ms_ns = (due_ns - now_ns) / MILLISECOND_NS * MILLISECOND_NS;
                 wait_ns = wait_ns.min(whole_ms_ns);
             }
@@ -309,7 +311,7 @@ impl Round<'_> {
                         })
                         .map_err(Trouble::Wrong)
                 })
-                .map_err(|trouble| trouble.told(&crew.target, SOURCE, conversation))?;
+                .map_err(|trouble| trouble.in_words(&crew.target, SOURCE, conversation))?;
         }
         self.flush_source()
     }
@@ -317,7 +319,7 @@ impl Round<'_> {
     fn flush_source(&mut self) -> Result<(), Failure> {
         let connection = &mut self.crew.connections[SOURCE];
         connection.flush().map_err(|error| {
-            Trouble::from(error).told(&self.crew.target, SOURCE, &connection.conversation)
+            Trouble::from(error).in_words(&self.crew.target, SOURCE, &connection.conversation)
         })
     }
 
@@ -339,7 +341,7 @@ impl Round<'_> {
                 Ok(Received::End) => Trouble::Ended,
                 Err(error) => error.into(),
             };
-            return Err(trouble.told(&watcher.target, number, &Conversation::default()));
+            return Err(trouble.in_words(&watcher.target, number, &Conversation::default()));
         }
         if watcher.inquiry.state == State::Resting && self.plan.poll_interval_ns == 0 {
             watcher.ask(&self.question, self.crew.clock.now_ns());
@@ -347,7 +349,7 @@ impl Round<'_> {
         watcher.flush()
     }
 
-    /// Who does not know, and what that may mean.
+    /// The error if a round takes too long, with the servers that do not know the client.
     fn overdue(&self) -> Failure {
         let seconds = self.plan.timeout_ns as f64 / SECOND_NS as f64;
         if self.answered_ns.is_none() {
@@ -364,7 +366,7 @@ impl Round<'_> {
             .map(|watcher| watcher.target.to_string())
             .collect();
         Failure::Failed(format!(
-            "after {seconds:.1} s the update has not come to {}; are they linked with the others? herd-client status tells",
+            "the update did not reach {} within {seconds:.1} s; run herd-client status to check their links",
             names.join(", ")
         ))
     }

@@ -1,5 +1,5 @@
-//! Connections that say nothing, or half a word: what they cost in memory, and whether one client among them is served as if it were
-//! alone.
+//! Measures idle connections, which send nothing or an incomplete command. It measures their
+//! memory, and the latency of one active client among them.
 
 use std::io::{self, Read, Write};
 
@@ -17,21 +17,22 @@ use crate::report::IdleMemory;
 use crate::stop::Stop;
 use crate::{cli::Speak, files};
 
-/// Connections made before the server is asked to show that it has accepted them: fewer than any server lets wait.
+/// The number of connections before the next check that the server has accepted them. It is below
+/// the backlog of any server.
 const MADE_AT_ONCE: usize = 50;
 
-/// What is sent of a command that is never finished.
+/// The length of an incomplete command.
 const HALF_BYTES: usize = 2_000;
 
-/// What came of it.
+/// The result.
 pub(crate) struct Idle {
     pub(crate) alone: Outcome,
-    /// `None` if a signal came before.
+    /// `None` if a signal came before that part.
     pub(crate) among: Option<Outcome>,
     pub(crate) memory: Vec<IdleMemory>,
 }
 
-/// Measures one client alone, makes the others, and measures it again.
+/// Measures one client alone, opens the other connections, and measures it again.
 pub(crate) fn run(
     crew: &mut Crew,
     manner: &Manner,
@@ -57,7 +58,8 @@ pub(crate) fn run(
         });
     }
 
-    // Accepts are in order and between answers; so when this one is answered, whoever called before is connected.
+    // A server accepts in order and between answers. So when this one is answered, all earlier ones
+    // are accepted.
     let mut gate = crew.call(0)?;
     crew.introduce(&mut gate, 0, std::iter::once(0))?;
     let before = memory_of(pids)?;
@@ -68,7 +70,7 @@ pub(crate) fn run(
             Speak::Once => crew.introduce(&mut line, number + 1, std::iter::once(0))?,
             Speak::Never => {}
             Speak::Half => half_a_command(&mut line).map_err(|trouble| {
-                trouble.told(&crew.target, number + 1, &Conversation::default())
+                trouble.in_words(&crew.target, number + 1, &Conversation::default())
             })?,
         }
         others.push(line);
@@ -94,7 +96,7 @@ pub(crate) fn run(
         still_there(line).map_err(|trouble| match speak {
             Speak::Half => cut_off(&crew.target, number + 1),
             Speak::Never | Speak::Once => {
-                trouble.told(&crew.target, number + 1, &Conversation::default())
+                trouble.in_words(&crew.target, number + 1, &Conversation::default())
             }
         })?;
     }
@@ -111,10 +113,10 @@ fn half_a_command(line: &mut Line) -> Result<(), Trouble> {
     Ok(line.write_all(&half)?)
 }
 
-/// A server need not wait for ever for the rest of a command.
+/// The error if the server closes a connection with an incomplete command, which it may do.
 fn cut_off(target: &Target, number: usize) -> Failure {
     Failure::Failed(format!(
-        "{target} did not wait for the rest of the command on connection {}: give it limits.line_ms beyond the time that this takes",
+        "{target} closed connection {} because of its incomplete command; set the server's limits.line_ms to more than the time of this run",
         number + 1
     ))
 }
@@ -124,14 +126,14 @@ fn memory_of(pids: &[u32]) -> Result<Vec<u64>, Failure> {
     memory.map_err(Failure::Failed)
 }
 
-/// A connection that says nothing must not be told anything either, least of all that it is over.
+/// Checks that an idle connection is still open, and that the server has sent nothing.
 fn still_there(line: &mut Line) -> Result<(), Trouble> {
     line.wait_no_more()?;
     let mut byte = [0];
     match line.read(&mut byte) {
         Ok(0) => Err(Trouble::Ended),
         Ok(_) => Err(Trouble::Wrong(Box::new(Wrong {
-            what: "nothing was asked".into(),
+            what: "an answer without a command".into(),
             sent: Vec::new(),
             expected: "nothing".into(),
             got: byte.to_vec(),

@@ -1,7 +1,7 @@
-//! A connection that is waited for, with or without TLS on it: how each begins, before it is polled.
+//! A blocking connection, with or without TLS. Each connection is made like this, and polled later.
 //!
-//! It waits in steps, so that a signal ends it soon, also one that comes just before a read that
-//! would wait.
+//! It waits in steps, so that a signal is noticed soon, even if it comes just before a blocking
+//! read.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -12,18 +12,18 @@ use herd_client::dial::{Session, Trust};
 use crate::socket::Socket;
 use crate::stop::Stop;
 
-/// How long one step waits.
+/// The length of one step.
 pub(crate) const STEP: Duration = Duration::from_millis(100);
-/// Ciphertext that one read brings.
+/// The greatest number of bytes of one read.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A stream that blocks.
+/// A blocking stream.
 pub(crate) struct Line {
     waiting: Waiting,
     tls: Option<Box<Session>>,
 }
 
-/// The stream, and how long it is waited for.
+/// The stream, and its time limit.
 struct Waiting {
     stream: TcpStream,
     patience: Duration,
@@ -31,10 +31,10 @@ struct Waiting {
 }
 
 impl Line {
-    /// A stream that is connected and has a read timeout of a [`STEP`]; with whom TLS is to be spoken, the handshake is made.
+    /// A connected stream with a read timeout of a [`STEP`]. With TLS, the handshake is made.
     ///
     /// # Errors
-    /// What the handshake came to.
+    /// The handshake failed.
     pub(crate) fn new(
         stream: TcpStream,
         patience: Duration,
@@ -54,7 +54,7 @@ impl Line {
         Ok(Line { waiting, tls })
     }
 
-    /// The same connection, to be polled.
+    /// The same connection, for a poll.
     pub(crate) fn into_socket(self) -> io::Result<Socket> {
         let stream = self.waiting.stream;
         stream.set_nonblocking(true)?;
@@ -62,12 +62,12 @@ impl Line {
         Ok(Socket::new(stream, self.tls.map(|session| *session)))
     }
 
-    /// Whether bytes of TLS would be the server's fault, or ours.
+    /// Whether the connection has no TLS. Then bytes of TLS mean that --tls is missing.
     pub(crate) fn is_plain(&self) -> bool {
         self.tls.is_none()
     }
 
-    /// From now on a read takes what is there.
+    /// Makes reads non-blocking.
     pub(crate) fn wait_no_more(&mut self) -> io::Result<()> {
         self.waiting.patience = Duration::ZERO;
         self.waiting.stream.set_nonblocking(true)
@@ -91,7 +91,7 @@ impl Read for Waiting {
                 other => return other,
             }
             if self.stop.is_wanted() {
-                // What it is taken for does not matter: whoever gets it looks for signals first.
+                // The kind of this error does not matter: the caller checks for signals first.
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
@@ -114,7 +114,7 @@ impl Read for Line {
             return self.waiting.read(into);
         };
         let mut ciphertext = [0; READ_BYTES];
-        // What brings no plaintext is a ticket for another session, or new keys.
+        // Records without plaintext are session tickets or key updates.
         while session.plaintext().is_empty() && !session.is_over() {
             let count = self.waiting.read(&mut ciphertext)?;
             if count == 0 {

@@ -1,21 +1,24 @@
-//! The measuring: one thread, one poll, one turn after the other.
+//! The measurement: one thread, one poll, one turn after the other.
 //!
 //! ```text
-//!   poll ─► for each ready connection: read once ─► check every answer ─► ask as many more ─► write once
-//!        ─► open loop: ask what is due by now ─► now and then: the progress bar, signals, silence
+//!   poll ─► for each ready connection: read once ─► check every answer ─► add as many commands ─► write once
+//!        ─► open loop: send commands that are due ─► at intervals: progress bar, signals, timeouts
 //! ```
 //!
-//! *Closed loop*: each connection keeps so many commands in flight, and asks one more for each answer. *Open loop*: commands are
-//! due at a steady rate whatever the server does, and an answer's latency counts from when its command was *due*. A command that
-//! could not be sent then, because its connection has too many in flight, has been waiting all the same; leaving that out would
-//! hide the very times when the server was slow (the *coordinated omission* of most load generators).
+//! *Closed loop*: each connection keeps a fixed number of commands in flight, and sends one more
+//! for each answer. *Open loop*: commands become due at a steady rate, whatever the server does. A
+//! latency starts when its command is *due*. A command may have to wait, because its connection has
+//! too many in flight. This wait is a part of the latency. Without it, the figures would hide the
+//! times in which the server was slow. (Most load generators have this *coordinated omission*.)
 //!
-//! A connection that is lost is made again (`load/reconnect.rs`). What was in flight on it is lost, and is
-//! no latency. In an open loop the commands that become due meanwhile are sent late, and count from
-//! when they were due; a closed loop asks nothing without a connection, so only its rate shows that.
+//! A lost connection is made again (`load/reconnect.rs`). The commands in flight on it are lost,
+//! and are not in the latencies. In an open loop, the commands that become due in that time are
+//! sent late, and their latency starts when they were due. A closed loop sends nothing without a
+//! connection, so only its rate shows the outage.
 //!
-//! A latency ends when the answer was read, not when it arrived: with many connections ready at once it includes the generator's
-//! own work on those before. That errs on the side of honesty, and the report says how busy the generator was.
+//! A latency ends when the answer is read, not when it arrives. If many connections are ready at
+//! once, it includes the generator's work on the earlier ones. So latencies are never too low, and
+//! the report shows how busy the generator was.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -40,64 +43,64 @@ use crate::tally::Tally;
 mod ending;
 mod reconnect;
 
-/// Bytes read from one connection in one turn.
+/// The number of bytes that one turn reads from one connection.
 const TURN_BYTES: usize = 256 * 1024;
-/// Events taken from the system at once.
+/// The greatest number of events in one turn.
 const EVENTS: usize = 1024;
-/// The longest that a turn waits, so that signals and the end are seen.
+/// The longest wait of a turn, so that signals and the end are noticed.
 const PATIENCE_NS: u64 = 100 * MILLISECOND_NS;
-/// How long what is in flight is waited for when a signal ends the measuring.
+/// The longest wait for answers after a signal.
 pub(crate) const GRACE_NS: u64 = 1000 * MILLISECOND_NS;
 
-/// What is asked.
+/// The kinds of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Iamat,
     Whatsat,
-    /// So many of a hundred commands are `WHATSAT`, evenly spread.
+    /// This percentage of commands are `WHATSAT`s, evenly spread.
     Mix {
         whatsat_percent: u32,
     },
 }
 
-/// How the measuring is to be.
+/// The options of a measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) work: Work,
-    /// The most commands in flight on one connection.
+    /// The greatest number of commands in flight on one connection.
     pub(crate) depth: usize,
     /// Open loop: commands a second, on all connections together.
     pub(crate) rate_per_s: Option<f64>,
-    /// Not counted.
+    /// The length of the warm-up, which does not count.
     pub(crate) warm_up_ns: u64,
     pub(crate) duration_ns: u64,
-    /// Commands to count, at most.
+    /// The greatest number of counted commands.
     pub(crate) count: Option<u64>,
-    /// How long the server may be silent while an answer is due.
+    /// The longest wait for an answer.
     pub(crate) timeout_ns: u64,
-    /// The first connection that is lost ends it; none is made again.
+    /// Whether the first lost connection ends the run.
     pub(crate) stops_at_loss: bool,
-    /// Never sleep: a core is spent on being there when an answer comes.
+    /// Never sleep. This uses a whole core, so that no answer waits for a wake-up.
     pub(crate) spin: bool,
 }
 
-/// What came of it.
+/// The result of a measurement.
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,
-    /// How long the commands that count took, from the first to the last.
+    /// The length of the time in which commands counted.
     pub(crate) elapsed_ns: u64,
-    /// A signal ended it.
+    /// Whether a signal ended the run.
     pub(crate) interrupted: bool,
-    /// Open loop: commands that were due, and never sent.
+    /// Open loop: the number of commands that were due, and never sent.
     pub(crate) unsent: u64,
-    /// For how long the first of those has been due.
+    /// The wait of the oldest of those.
     pub(crate) oldest_unsent_ns: u64,
-    /// Commands that were sent and had no answer at the end.
+    /// Commands that were sent, and had no answer at the end.
     pub(crate) unanswered: MissingByKind,
-    /// Commands that were in flight on a connection that was lost.
+    /// Commands that were in flight on a lost connection.
     pub(crate) lost: MissingByKind,
     pub(crate) outages: Outages,
-    /// Why it ended before its time, or without all connections; in words.
+    /// The reason for an early end, or for missing connections, as text.
     pub(crate) trouble: Option<String>,
 }
 
@@ -125,7 +128,7 @@ pub(crate) fn run(
         redial: Redial::new(),
         outages: Outages::new(connections),
         lost: MissingByKind::default(),
-        told: BTreeSet::new(),
+        reported: BTreeSet::new(),
         away: None,
         stopping_ns: None,
         issuing: true,
@@ -148,32 +151,32 @@ struct Run<'a> {
     start_ns: u64,
     tally: Tally,
     scratch: Box<[u8]>,
-    /// Connections that had more to read than one turn takes.
+    /// Connections that have more to read than one turn reads.
     again: Vec<usize>,
     redial: Redial,
     outages: Outages,
     /// Commands that were in flight on lost connections.
     lost: MissingByKind,
-    /// Kinds of losses that were told.
-    told: BTreeSet<String>,
-    /// Why the last attempt to connect failed, if the last one did.
+    /// The kinds of losses that were reported.
+    reported: BTreeSet<String>,
+    /// The reason of the last failed attempt to connect. `None` after a successful one.
     away: Option<String>,
-    /// When a signal came.
+    /// The time at which a signal came.
     stopping_ns: Option<u64>,
-    /// More commands may become due.
+    /// Whether more commands may become due.
     issuing: bool,
-    /// Closed loop: how many more commands count.
+    /// Closed loop: the number of commands that still count.
     remaining: u64,
-    /// Open loop: what is due and was not sent by now will not be.
+    /// Open loop: the time after which commands that are due are no longer sent.
     given_up: bool,
     in_flight: u64,
     answers: u64,
-    /// When an answer came last, or was waited for when none was before.
+    /// The time of the last answer, or the start of the wait for the first one.
     progress_ns: u64,
-    /// Hundredths of a `WHATSAT` that are due in a mix.
+    /// In a mix: the due part of the next `WHATSAT`, in hundredths.
     mixed: u32,
     schedule: Option<Schedule>,
-    /// Open loop: how many commands each connection has sent.
+    /// Open loop: the number of commands that each connection has sent.
     sent: Vec<u64>,
 }
 
@@ -195,7 +198,8 @@ impl Run<'_> {
                 watched.begin()?;
                 begun = true;
             }
-            // An open loop ends with its last answer, which may be long after what was due last.
+            // An open loop ends with its last answer, which may come long after the last command
+            // was due.
             if now_ns >= window.end && self.schedule.is_none() && !ended {
                 watched.end()?;
                 ended = true;
@@ -212,7 +216,7 @@ impl Run<'_> {
             let patience = self.patience(now_ns);
             match self.crew.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
-                // A signal, which the next turn looks for.
+                // A signal. The next turn checks for it.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(system("wait for answers")(error)),
             }
@@ -250,7 +254,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads once, checks what came, asks what may be asked now, and writes once.
+    /// Reads once, checks the answers, adds commands, and writes once.
     fn serve(&mut self, index: usize, progress: &Progress) -> Result<(), Failure> {
         let connection = &mut self.crew.connections[index];
         if connection.stage == Stage::Making {
@@ -306,7 +310,7 @@ impl Run<'_> {
         }
     }
 
-    /// Open loop: everything that has become due goes to its connection.
+    /// Open loop: gives the commands that have become due to their connections.
     fn ask_what_is_due(&mut self, progress: &Progress) -> Result<(), Failure> {
         let now_ns = self.crew.clock.now_ns();
         let schedule = self.schedule.as_mut();
@@ -315,7 +319,7 @@ impl Run<'_> {
         };
         let due = schedule.release(now_ns);
         let connections = self.crew.connections.len() as u64;
-        // If there is something for every connection, none needs to be visited twice.
+        // If every connection has a command, no connection needs to be visited twice.
         let visited = due.start..due.end.min(due.start.saturating_add(connections));
         for number in visited {
             // Below the number of connections.
@@ -326,7 +330,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Open loop: how many commands are due and not sent.
+    /// Open loop: the number of commands that are due and not sent.
     fn owed(&self) -> u64 {
         self.schedule.as_ref().map_or(0, Schedule::owed)
     }
@@ -337,7 +341,7 @@ impl Run<'_> {
         self.ask_more_at(index, now_ns, wall_ns);
     }
 
-    /// Asks what the connection has room for.
+    /// Adds as many commands as the connection has room for.
     fn ask_more_at(&mut self, index: usize, now_ns: u64, wall_ns: u64) {
         if self.crew.connections[index].stage != Stage::Open {
             return;
@@ -397,7 +401,7 @@ impl Run<'_> {
         self.in_flight += 1;
     }
 
-    /// How long the poll may wait.
+    /// The longest wait of the poll.
     fn patience(&self, now_ns: u64) -> Duration {
         if self.plan.spin || !self.again.is_empty() {
             return Duration::ZERO;
@@ -413,8 +417,8 @@ impl Run<'_> {
             wait_ns = wait_ns.min(boundary - now_ns);
         }
         if let (Some(schedule), true) = (&self.schedule, self.issuing) {
-            // epoll counts in milliseconds and mio rounds up, so the last one is spent awake: a command that is sent late would
-            // count as a slow answer.
+            // epoll's timeout is in milliseconds, and mio rounds up. So the last millisecond is
+            // spent without sleep, because a late command would count as a slow answer.
             let due_ns = schedule.next_ns().saturating_sub(now_ns);
             let whole_ms_ns = due_ns / MILLISECOND_NS * MILLISECOND_NS;
             wait_ns = wait_ns.min(whole_ms_ns);
@@ -447,6 +451,6 @@ impl Run<'_> {
     #[cold]
     fn trouble(&self, index: usize, trouble: Trouble) -> Failure {
         let connection = &self.crew.connections[index];
-        trouble.told(&self.crew.target, index, &connection.conversation)
+        trouble.in_words(&self.crew.target, index, &connection.conversation)
     }
 }

@@ -1,19 +1,18 @@
-//! `herd-load`: loads a server, checks every answer, and says how fast they came.
+//! `herd-load`: puts load on a server, checks every answer, and reports the latencies.
 //!
 //! ```text
 //!   cli ─► modes ─┬─► load   (iamat, whatsat, mix)       ─┐
 //!                 ├─► flood  (until every server knows)   ├─► crew ─► dial, line, socket    sockets, with or without TLS
-//!                 └─► idle   (many who say nothing)      ─┘     └──► conversation           what is due, and whether it is right
+//!                 └─► idle   (many silent connections)   ─┘     └──► conversation           due commands, checked answers
 //!         echo (a server that only answers)                            └──► commands, answers
-//!         abuse (an attack, and what it does to others): see its own page
-//!         load ─► redial (when a lost connection is made again), outages, timeline, tally   what there is to say of it
-//!                 report ─► table (people), JSON (programs), picture (SVG: curve, course)
+//!         abuse (an attack, and its effect on other clients): see its own page
+//!         load ─► redial (when to reconnect), outages, timeline, tally                      the results
+//!                 report ─► table (text), JSON (programs), picture (SVG: curve, course)
 //! ```
 //!
-//! One thread, one [`mio::Poll`] (of abuse, one each for the attack and the polite clients). In the
-//! measuring path there is no thread, no future and no allocation for a message: a command is a
-//! copy of a template, an answer is compared with the command's own bytes, which wait in the
-//! connection's buffer for it.
+//! There is one thread and one [`mio::Poll`]; abuse has one of each for the attack and for the
+//! polite clients. The measuring path has no future, and no allocation for a message. A command is
+//! a copy of a template. An answer is compared with the command's bytes in the connection's buffer.
 
 #![forbid(unsafe_code)]
 
@@ -65,7 +64,7 @@ mod watcher;
 
 fn main() -> ExitCode {
     signals::unblock();
-    // Abuse has many options of its own, and a help that says what they are for.
+    // Abuse has its own options and its own help.
     let is_abuse = std::env::args_os()
         .nth(1)
         .is_some_and(|mode| mode == "abuse");

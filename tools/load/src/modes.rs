@@ -1,4 +1,4 @@
-//! From the command line to a report: each subcommand that measures.
+//! The subcommands that measure: each turns its options into a report.
 
 use herd_client::dial::Target;
 use herd_testkit::failure::Failure;
@@ -14,7 +14,7 @@ use crate::report::{self, Latency, Parameters, Report, Series, Server, seconds};
 use crate::stop::Stop;
 use crate::{flood, idle};
 
-/// What a WHATSAT asks where nothing is said of it.
+/// The radius and bound of a WHATSAT if there is no option for them.
 const RADIUS: &str = "10";
 const BOUND: u8 = 1;
 
@@ -85,7 +85,7 @@ pub(crate) fn load(
     let missing = unanswered.with(&lost);
     let mut all = tally.iamat.clone();
     all.add(&tally.whatsat)
-        .map_err(|error| Failure::Failed(format!("cannot add latencies: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot add histograms of latencies: {error}")))?;
     let answers = all.len();
     let rate_per_s = report::rate(answers, duration_s);
     let latency_us = Latency::of(&all);
@@ -128,7 +128,7 @@ pub(crate) fn load(
     })
 }
 
-/// The report, with what the run lacked.
+/// The report, with lost connections and commands without an answer.
 fn lacking(
     lost: MissingByKind,
     unanswered: MissingByKind,
@@ -138,7 +138,7 @@ fn lacking(
 ) -> Report {
     let (lost, unanswered) = (lost.all(), unanswered.all());
     let outage = |outage: &crate::outages::Outage| report::Outage {
-        // Before the measuring began, if it was in the warm-up.
+        // Negative if it was in the warm-up.
         from_s: (outage.from_ns as f64 - start_ns as f64) / SECOND_NS as f64,
         duration_s: seconds(outage.to_ns.saturating_sub(outage.from_ns)),
         is_over: outage.is_over,
@@ -165,7 +165,7 @@ pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
     let (target, others) = found.map_err(|error| needs_a_herd(error.into(), &common.server))?;
     if others.is_empty() {
         return Err(Failure::Usage(format!(
-            "{} is alone in its herd: there is nobody to flood",
+            "{} is the only server of its herd, so there is no flood to measure",
             common.server
         )));
     }
@@ -173,7 +173,7 @@ pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
     let manner = Manner {
         connections: 1,
         clients: 1,
-        // Nobody has heard of these clients, however often this is run.
+        // No server knows these clients, even if this runs again.
         prefix: format!("{}-{started_ms:x}", common.prefix),
         ..manner(common)
     };
@@ -225,11 +225,11 @@ pub(crate) fn flood(flood: &Flood, stop: &Stop) -> Result<Report, Failure> {
     })
 }
 
-/// A flood is watched at all servers of a herd; an address says nothing of the others.
+/// A flood is measured at all servers of a herd, and an address does not name the others.
 fn needs_a_herd(failure: Failure, server: &str) -> Failure {
     match failure {
         Failure::Usage(_) if server.contains(':') => Failure::Usage(format!(
-            "a flood needs the name of a server, not its address {server}: --config or --herd say who the others are"
+            "a flood needs the name of a server, not its address {server}; --config or --herd gives the other servers"
         )),
         other => other,
     }
@@ -279,8 +279,8 @@ pub(crate) fn idle(idle: &Idle, stop: &Stop) -> Result<Report, Failure> {
         unanswered = unanswered.with(missing);
         last = Some(outcome);
     }
-    // The figures are those of the second part; of the first one, if a signal came in it.
-    let nothing = || Failure::Failed("nothing was measured".into());
+    // The figures are those of the second part, or of the first part if a signal ended it.
+    let nothing = || Failure::Failed("there are no figures".into());
     let last = last.ok_or_else(nothing)?;
     let duration_s = in_seconds(last.elapsed_ns);
     let answers = last.tally.answers();
@@ -340,7 +340,7 @@ fn parameters(common: &Common, target: &Target) -> Parameters {
     }
 }
 
-/// What is the same in all reports; the figures are still to come.
+/// The common part of all reports. The figures are added later.
 fn report(
     mode: &'static str,
     target: &Target,

@@ -1,25 +1,25 @@
-//! What a run lacked: connections that were lost and for how long, and commands that nothing
-//! answered. No clock; times are nanoseconds of the run's.
+//! The outages of a run: lost connections with their durations, and commands without an answer.
+//! This module has no clock. Times are in nanoseconds since the start of the run.
 
-/// More outages are counted as parts of the last one.
+/// The greatest number of outages. Later ones are counted as parts of the last one.
 const MAX_OUTAGES: usize = 1000;
 
-/// Commands that have no answer.
+/// Commands without an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) count: u64,
-    /// How long the one that waited longest had waited.
+    /// The wait of the oldest command.
     pub(crate) oldest_ns: u64,
 }
 
 impl Missing {
-    /// One that has waited since then.
+    /// Adds a command that has waited since `since_ns`.
     pub(crate) fn add(&mut self, since_ns: u64, now_ns: u64) {
         self.count += 1;
         self.oldest_ns = self.oldest_ns.max(now_ns.saturating_sub(since_ns));
     }
 
-    /// Both.
+    /// The sum of both.
     pub(crate) fn with(self, other: Missing) -> Missing {
         Missing {
             count: self.count + other.count,
@@ -28,7 +28,7 @@ impl Missing {
     }
 }
 
-/// The same of each kind of command.
+/// Commands without an answer, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MissingByKind {
     pub(crate) iamat: Missing,
@@ -36,12 +36,12 @@ pub(crate) struct MissingByKind {
 }
 
 impl MissingByKind {
-    /// All of them.
+    /// The sum of all kinds.
     pub(crate) fn all(&self) -> Missing {
         self.iamat.with(self.whatsat)
     }
 
-    /// Both.
+    /// The sum of both.
     pub(crate) fn with(&self, other: &MissingByKind) -> MissingByKind {
         MissingByKind {
             iamat: self.iamat.with(other.iamat),
@@ -50,36 +50,37 @@ impl MissingByKind {
     }
 }
 
-/// A time in which a connection was missing.
+/// A time in which at least one connection was missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outage {
     pub(crate) from_ns: u64,
-    /// When all were there again; until then, when it was looked at last.
+    /// The time at which no connection was missing any more. Before that, the time of the last
+    /// update.
     pub(crate) to_ns: u64,
-    /// It ended before the run did.
+    /// Whether it ended before the run did.
     pub(crate) is_over: bool,
-    /// How many were missing, at most.
+    /// The greatest number of missing connections.
     pub(crate) connections: usize,
-    /// For how long there was none at all.
+    /// The part of this time without any connection.
     pub(crate) disconnected_ns: u64,
 }
 
-/// All of them.
+/// All outages.
 #[derive(Debug)]
 pub(crate) struct Outages {
     connections: usize,
     missing: usize,
-    /// Since when there is no connection.
+    /// The time since which there is no connection, if there is none.
     none_since_ns: Option<u64>,
-    /// Connections that were lost.
+    /// The number of lost connections.
     pub(crate) lost: u64,
-    /// Connections that were made again.
+    /// The number of connections that were made again.
     pub(crate) remade: u64,
     pub(crate) list: Vec<Outage>,
 }
 
 impl Outages {
-    /// All connections are there.
+    /// No connection is missing.
     pub(crate) fn new(connections: usize) -> Outages {
         Outages {
             connections,
@@ -114,7 +115,8 @@ impl Outages {
         }
     }
 
-    /// A connection was made again; returns how long the outage took, if it was the last one.
+    /// A connection was made again. Returns the length of the outage, if this was its last
+    /// connection.
     pub(crate) fn remade(&mut self, now_ns: u64) -> Option<u64> {
         self.remade += 1;
         self.missing -= 1;
@@ -137,7 +139,7 @@ impl Outages {
         }
     }
 
-    /// How many connections are missing.
+    /// The number of missing connections.
     pub(crate) fn missing(&self) -> usize {
         self.missing
     }
@@ -147,7 +149,7 @@ impl Outages {
         self.none_since_ns.is_some()
     }
 
-    /// For how long there was none, in all.
+    /// The total time without any connection.
     pub(crate) fn disconnected_ns(&self) -> u64 {
         self.list.iter().map(|outage| outage.disconnected_ns).sum()
     }

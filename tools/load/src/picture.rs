@@ -1,4 +1,4 @@
-//! The figures as a picture: latencies by percentile above, what came when below.
+//! The figures as a picture: the latencies by percentile above, and the answers over time below.
 
 use std::fmt::{self, Display};
 
@@ -6,7 +6,7 @@ use crate::report::{Report, Series};
 use crate::svg::{FONT, LEFT, NOTE, PAGE, TEXT, WIDTH, escaped, style};
 use crate::{course, curve};
 
-/// Without what came when.
+/// The height without the answers over time.
 const HEIGHT: f64 = 480.0;
 
 /// The picture of a report.
@@ -20,7 +20,7 @@ impl Display for Picture<'_> {
         let (height, desc) = match report.over_time {
             Some(_) => (
                 HEIGHT + course::HEIGHT,
-                "Above: latency by percentile, both axes logarithmic. Below: answers a second and latency over time.",
+                "Above: latency by percentile, both axes logarithmic. Below: answers per second and latency over time.",
             ),
             None => (HEIGHT, "Latency by percentile; both axes are logarithmic."),
         };
@@ -55,7 +55,7 @@ fn subtitle(report: &Report) -> String {
         parts.push(format!("connections: {connections}"));
     }
     match (parameters.rate_per_s, parameters.depth) {
-        (Some(rate), _) => parts.push(format!("due: {rate} a second")),
+        (Some(rate), _) => parts.push(format!("planned: {rate} per second")),
         (None, Some(depth)) => parts.push(format!("depth: {depth}")),
         (None, None) => {}
     }
@@ -64,7 +64,7 @@ fn subtitle(report: &Report) -> String {
         None => "answers",
     };
     parts.push(format!("{what}: {}", report.answers));
-    parts.push(format!("{:.0} a second", report.rate_per_s));
+    parts.push(format!("{:.0} per second", report.rate_per_s));
     for (count, what) in [
         (report.lost, "lost"),
         (report.unanswered, "unanswered"),
@@ -90,7 +90,7 @@ mod tests {
         let svg = Picture(&report).to_string();
         for part in [
             ">Latency of Riley: iamat<",
-            "connections: 50 · depth: 16 · answers: 1000 · 500 a second",
+            "connections: 50 · depth: 16 · answers: 1000 · 500 per second",
             "prefers-color-scheme: dark",
             ">99.9 %<",
             ">1 µs<",
@@ -100,7 +100,7 @@ mod tests {
         ] {
             assert!(svg.contains(part), "{part:?} is not in\n{svg}");
         }
-        // Also for viewers that know no style sheets: nothing is left to be black.
+        // Viewers without style sheets must not draw any part in black.
         let elements = svg.split('<').filter(|it| {
             ["text", "line", "path", "rect"]
                 .iter()
@@ -146,8 +146,8 @@ mod tests {
         });
         let svg = Picture(&report).to_string();
         for part in [
-            ">answers a second<",
-            ">seconds since the warm-up ended; an answer counts when it came<",
+            ">answers per second<",
+            ">seconds since the end of the warm-up; an answer counts at its arrival<",
             ">connections missing: once<",
             "<title>no connection: up to 50 missing, from 2.00 s for 0.90 s</title>",
             ">p50<",
@@ -164,10 +164,10 @@ mod tests {
             .map(|line| line.matches('M').count())
             .collect();
         assert_eq!(pieces, [1, 2, 2, 2], "{svg}");
-        // Without style sheets too, the shade does not hide what is behind it.
+        // Even without style sheets, the shade does not hide the curve behind it.
         assert!(svg.contains("fill=\"#d1495b\" fill-opacity=\"0.13\""));
         report.over_time = None;
-        assert!(!Picture(&report).to_string().contains("answers a second"));
+        assert!(!Picture(&report).to_string().contains("answers per second"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a process uses, as `/proc` tells it: processor time and memory.
+//! The processor time and memory of a process, from `/proc`.
 
 use std::fs;
 
@@ -6,18 +6,18 @@ use serde::Serialize;
 
 use herd_testkit::failure::Failure;
 
-/// Processor time since a process started.
+/// The processor time of a process since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) user_ms: u64,
     pub(crate) system_ms: u64,
 }
 
-/// The processes that are watched, and what they used.
+/// The watched processes, and their usage.
 #[derive(Debug)]
 pub(crate) struct Watched {
     processes: Vec<Process>,
-    /// This very process: near one core's worth, it is itself what limits the rate.
+    /// This process. If it uses nearly one core, it limits the rate itself.
     own: Process,
 }
 
@@ -27,26 +27,26 @@ struct Process {
     rss_before_bytes: u64,
     before: Cpu,
     after: Cpu,
-    /// It ended before the measuring did.
+    /// Whether it ended before the measurement did.
     has_ended: bool,
 }
 
-/// What a process used while it was measured.
+/// The usage of a process during the measurement.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usage {
     pub(crate) pid: u32,
-    /// It ended while it was measured, and took what it used with it.
+    /// Whether it ended during the measurement. Then its usage is unknown.
     pub(crate) ended: bool,
     pub(crate) user_ms: u64,
     pub(crate) system_ms: u64,
-    /// Resident memory before the first connection was made.
+    /// The resident memory before the first connection.
     pub(crate) rss_before_bytes: u64,
-    /// Resident memory after the last answer.
+    /// The resident memory after the last answer.
     pub(crate) rss_after_bytes: u64,
 }
 
 impl Watched {
-    /// Begins to watch, before anything is asked of these processes.
+    /// Starts to watch, before the first connection.
     pub(crate) fn new(pids: &[u32]) -> Result<Watched, Failure> {
         let watch = |pid: u32| {
             let rss_before_bytes = rss_bytes(pid)?;
@@ -59,7 +59,9 @@ impl Watched {
                 has_ended: false,
             })
         };
-        let usage = |what: String| Failure::Usage(what + "; give --pid a process that runs here");
+        let usage = |what: String| {
+            Failure::Usage(what + "; give --pid the id of a process on this machine")
+        };
         let processes: Result<Vec<Process>, String> = pids.iter().copied().map(watch).collect();
         Ok(Watched {
             processes: processes.map_err(usage)?,
@@ -67,12 +69,12 @@ impl Watched {
         })
     }
 
-    /// The measuring begins.
+    /// The measurement starts.
     pub(crate) fn begin(&mut self) -> Result<(), Failure> {
         self.each(|process, now| process.before = now)
     }
 
-    /// The measuring ends.
+    /// The measurement ends.
     pub(crate) fn end(&mut self) -> Result<(), Failure> {
         self.each(|process, now| process.after = now)
     }
@@ -90,7 +92,7 @@ impl Watched {
         Ok(())
     }
 
-    /// What each of them used, and what this process did.
+    /// The usage of each of them, and of this process.
     pub(crate) fn usage(&self) -> Result<(Vec<Usage>, Usage), Failure> {
         let usage = |process: &Process| {
             let Process { before, after, .. } = process;
@@ -110,7 +112,7 @@ impl Watched {
     }
 }
 
-/// Whether there is no such process any more, or only its status for its parent to fetch.
+/// Whether the process has ended. It may be a zombie.
 fn is_gone(pid: u32) -> bool {
     match read(pid, "stat") {
         Ok(stat) => stat
@@ -120,7 +122,7 @@ fn is_gone(pid: u32) -> bool {
     }
 }
 
-/// Processor time of a process and all of its threads.
+/// The processor time of a process and all of its threads.
 fn cpu(pid: u32) -> Result<Cpu, String> {
     let text = read(pid, "stat")?;
     cpu_in(&text).ok_or_else(|| unexpected(pid, "stat"))
@@ -140,9 +142,10 @@ fn cpu_in(stat: &str) -> Option<Cpu> {
     })
 }
 
-/// Resident memory of a process.
+/// The resident memory of a process.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64, String> {
-    // Exact; `VmRSS` of `status` may be off by some pages per processor, and is there if this file is not (kernels before 4.14).
+    // This file is exact. `VmRSS` of `status` may be off by some pages per processor. It is used if
+    // this file does not exist (kernels before 4.14).
     if let Some(bytes) = read(pid, "smaps_rollup")
         .ok()
         .and_then(|text| kilobytes(&text, "Rss:"))
@@ -152,18 +155,18 @@ pub(crate) fn rss_bytes(pid: u32) -> Result<u64, String> {
     resident_bytes(pid)
 }
 
-/// Resident memory of a process, as `status` has it: off by some pages at most, and so cheap to ask
-/// that the process does not feel it.
+/// The resident memory of a process, from `status`. It may be off by some pages, but reading it
+/// does not slow the process down.
 pub(crate) fn resident_bytes(pid: u32) -> Result<u64, String> {
     let text = read(pid, "status")?;
     kilobytes(&text, "VmRSS:").ok_or_else(|| unexpected(pid, "status"))
 }
 
-/// How many descriptors a process has open.
+/// The number of open descriptors of a process.
 pub(crate) fn descriptors(pid: u32) -> Result<u64, String> {
     let path = format!("/proc/{pid}/fd");
     let open = fs::read_dir(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => format!("there is no process {pid} (any more)"),
+        std::io::ErrorKind::NotFound => format!("there is no process {pid}"),
         _ => format!("cannot read {path}: {error}"),
     })?;
     Ok(open.count() as u64)
@@ -179,7 +182,7 @@ fn read(pid: u32, file: &str) -> Result<String, String> {
     let path = format!("/proc/{pid}/{file}");
     fs::read_to_string(&path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
-            format!("there is no process {pid} (any more)")
+            format!("there is no process {pid}")
         } else {
             format!("cannot read {path}: {error}")
         }
@@ -187,7 +190,7 @@ fn read(pid: u32, file: &str) -> Result<String, String> {
 }
 
 fn unexpected(pid: u32, file: &str) -> String {
-    format!("/proc/{pid}/{file} is not what it is on Linux")
+    format!("/proc/{pid}/{file} does not have Linux's format")
 }
 
 #[cfg(test)]
@@ -246,7 +249,7 @@ mod tests {
         assert_eq!(
             Watched::new(&[nobody]).err(),
             Some(Failure::Usage(format!(
-                "there is no process {nobody} (any more); give --pid a process that runs here"
+                "there is no process {nobody}; give --pid the id of a process on this machine"
             )))
         );
     }

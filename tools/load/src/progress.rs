@@ -1,4 +1,4 @@
-//! The progress bar, if there is a terminal to show it: nothing at all of it if not.
+//! The progress bar. It is drawn only on a terminal.
 
 use std::io::{self, IsTerminal};
 
@@ -7,16 +7,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::SECOND_NS;
 
-/// How often it is drawn.
+/// The interval between two drawings.
 pub(crate) const TICK_NS: u64 = 200_000_000;
 /// The bar's length in steps.
 const STEPS: u64 = 1000;
 const LAYOUT: &str = "{prefix:>10} [{bar:30}] {msg}";
 
-/// A bar, or nothing. It is drawn when it is told to be, by whoever measures: it has no thread.
+/// A bar, or nothing. It has no thread, so the measuring code calls it to draw.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    /// When the rate was computed last, and how many answers there were.
+    /// The time of the last computed rate, and the number of answers at that time.
     last: (u64, u64),
 }
 
@@ -25,7 +25,7 @@ impl Progress {
     pub(crate) fn on_stderr() -> Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
-            // The layout is right: a test draws it.
+            // The layout is valid: a test draws it.
             if let Ok(style) = ProgressStyle::with_template(LAYOUT) {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -43,11 +43,11 @@ impl Progress {
         }
     }
 
-    /// So many answers came by now; `done` is the part of the way that is done, from 0 to 1.
+    /// Shows the number of answers so far. `done` is the finished part of the run, from 0 to 1.
     pub(crate) fn measuring(&mut self, phase: &'static str, done: f64, answers: u64, now_ns: u64) {
         let Some(bar) = &self.bar else { return };
         let (then_ns, before) = self.last;
-        // With the phases of one run, and with another run of the same program, both only grow or begin anew.
+        // Both only increase, or start again with the next phase or run.
         let passed_ns = now_ns.saturating_sub(then_ns).max(1);
         let rate = answers.saturating_sub(before) as f64 * SECOND_NS as f64 / passed_ns as f64;
         self.last = (now_ns, answers);
@@ -56,15 +56,15 @@ impl Progress {
         bar.set_position(step(done));
     }
 
-    /// Says a line on the standard error, above the bar.
-    pub(crate) fn tell(&self, what: &str) {
+    /// Prints a line on the standard error, above the bar.
+    pub(crate) fn print(&self, what: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| output::tell(what)),
             None => output::tell(what),
         }
     }
 
-    /// The bar goes away.
+    /// Removes the bar.
     pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();

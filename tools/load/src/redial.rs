@@ -1,9 +1,10 @@
-//! When a lost connection is made again: after a wait that doubles and has jitter, and never so
-//! many at once that a server which comes up is flooded. No socket, no clock.
+//! The timing of attempts to reconnect. The wait before an attempt doubles, and has jitter. The
+//! number of attempts at once is limited, so that they do not flood a server that has just started.
+//! This module has no socket and no clock.
 //!
-//! While nothing comes of it, one connection at a time tries; the others follow once that one has
-//! been answered. So a server that is away costs one attempt a second, however many connections
-//! wait for it.
+//! While attempts fail, only one connection at a time tries. The others follow when the server has
+//! answered that one. So a server that is down gets about one attempt a second, for any number of
+//! connections.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -13,19 +14,20 @@ use herd_mio::core::base::backoff::Backoff;
 
 /// The first wait, before jitter.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// The longest one.
+/// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// Attempts at once where the last one was good: fewer than any server lets wait.
+/// The greatest number of attempts at once, if the last one succeeded. It is below the backlog of
+/// any server.
 const AT_ONCE: usize = 50;
 
-/// Connections that are lost, and attempts to make them again.
+/// Lost connections, and attempts to make them again.
 pub(crate) struct Redial {
     waiting: VecDeque<usize>,
-    /// Which, and since when.
+    /// Each attempt in progress, and its start.
     attempts: Vec<(usize, u64)>,
     backoff: Backoff,
     not_before_ns: u64,
-    /// Nothing came of the last attempt.
+    /// Whether the last attempt failed.
     is_failing: bool,
     random: fn() -> u64,
 }
@@ -50,7 +52,7 @@ impl Redial {
         self.waiting.push_back(index);
     }
 
-    /// Nothing came of an attempt.
+    /// An attempt failed.
     pub(crate) fn failed(&mut self, index: usize, now_ns: u64) {
         self.attempts.retain(|(attempt, _)| *attempt != index);
         self.waiting.push_front(index);
@@ -58,7 +60,7 @@ impl Redial {
         self.wait(now_ns);
     }
 
-    /// An attempt was good.
+    /// An attempt succeeded.
     pub(crate) fn made(&mut self, index: usize) {
         self.attempts.retain(|(attempt, _)| *attempt != index);
         self.is_failing = false;
@@ -72,7 +74,7 @@ impl Redial {
         self.not_before_ns = now_ns + wait.as_nanos() as u64;
     }
 
-    /// Whether every connection is there.
+    /// Whether no connection is lost.
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.attempts.is_empty()
     }
@@ -88,13 +90,13 @@ impl Redial {
         Some(index)
     }
 
-    /// When the next one may be due, if one waits.
+    /// The time at which the next attempt may be due, if a connection waits.
     pub(crate) fn next_ns(&self) -> Option<u64> {
         let waits = !self.waiting.is_empty() && self.attempts.is_empty();
         waits.then_some(self.not_before_ns)
     }
 
-    /// An attempt that has taken longer than this.
+    /// An attempt that has taken longer than `timeout_ns`.
     pub(crate) fn overdue(&self, now_ns: u64, timeout_ns: u64) -> Option<usize> {
         let is_overdue = |attempt: &&(usize, u64)| now_ns.saturating_sub(attempt.1) > timeout_ns;
         self.attempts
@@ -132,7 +134,7 @@ mod tests {
             if now_ns > 45 * MS {
                 assert_eq!(redial.next(now_ns), None, "one at a time");
             } else {
-                // None has failed yet, so others are tried beside it.
+                // No attempt has failed yet, so others start too.
                 for index in 1..50 {
                     assert_eq!(redial.next(now_ns), Some(index));
                 }
@@ -144,7 +146,7 @@ mod tests {
             }
             redial.failed(0, now_ns);
         }
-        // It is back: all others follow, fifty at once.
+        // The server answers again, so all others follow, fifty at once.
         now_ns += 900 * MS;
         assert_eq!(redial.next(now_ns), Some(0));
         redial.made(0);
@@ -159,7 +161,7 @@ mod tests {
             redial.made(index);
         }
         assert!(redial.is_idle() && redial.next_ns().is_none());
-        // The next loss begins with the shortest wait.
+        // The next loss starts with the shortest wait.
         redial.lost(7, now_ns);
         assert_eq!(redial.next_ns(), Some(now_ns + 45 * MS));
     }

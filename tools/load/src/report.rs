@@ -1,28 +1,29 @@
-//! What is reported, as one JSON object. [`table`](crate::table) and [`picture`](crate::picture) show the same to people.
+//! The report, as one JSON object. [`table`](crate::table) prints it as text, and
+//! [`picture`](crate::picture) draws it.
 //!
-//! | field | what |
+//! | field | meaning |
 //! |---|---|
 //! | `program`, `version`, `mode` | `herd-load`, its version, the subcommand |
 //! | `server` | its `name` and `address` |
-//! | `parameters` | every option with the value that it had; those of other modes are left out, and one that was not given is `null` |
-//! | `interrupted` | a signal ended it: the figures are those until then |
-//! | `duration_s` | how long the commands that count took, warm-up excluded |
-//! | `answers` | how many were right (a wrong one ends the program, with status 1 and no JSON); of a flood, its rounds |
+//! | `parameters` | the value of every option; those of other modes are left out, and one that was not given is `null` |
+//! | `interrupted` | a signal ended the run, and the figures are those until then |
+//! | `duration_s` | the length of the measurement, without the warm-up |
+//! | `answers` | the number of correct answers (a wrong one ends the program, with status 1 and no JSON); for a flood, the number of rounds |
 //! | `rate_per_s` | `answers` / `duration_s` |
-//! | `errors`, `first_error` | how many of the answers told of an error of Places, and what the first said |
-//! | `lost`, `oldest_lost_ms` | how many commands were in flight on a connection that was lost, and how long the one had waited that waited longest (`null` without any); they are in no latency |
-//! | `unanswered`, `oldest_unanswered_ms` | the same of commands that were sent and had no answer at the end |
-//! | `unsent`, `oldest_unsent_ms` | open loop: how many commands were due and could not be sent, because the server was too slow or away, and how long the first of them was due at the end |
-//! | `connections_lost`, `connections_remade` | how many connections were lost, and made again; like `lost` and `outages` these include the warm-up |
-//! | `disconnected_s` | for how long there was no connection at all |
-//! | `outages` | each time in which a connection was missing: `from_s` (since the warm-up ended), `duration_s`, `is_over` (before the run was), `connections` (missing at most), `disconnected_s` (without any) |
-//! | `trouble` | why it ended before its time, or without all connections, in words; `null` if it did not |
-//! | `latency_us` | of all answers: `count`, `min`, `mean`, `p50`, `p90`, `p99`, `p99_9`, `p99_99`, `max`, in microseconds; `null` without any |
+//! | `errors`, `first_error` | the number of answers with an error of Places, and the message of the first |
+//! | `lost`, `oldest_lost_ms` | the number of commands in flight on lost connections, and the longest wait of one (`null` without any); the latencies do not contain them |
+//! | `unanswered`, `oldest_unanswered_ms` | the same for commands that were sent and had no answer at the end |
+//! | `unsent`, `oldest_unsent_ms` | open loop: the number of commands that were due but not sent, because the server was too slow or down, and the wait of the oldest at the end |
+//! | `connections_lost`, `connections_remade` | the numbers of connections that were lost, and made again; like `lost` and `outages` these include the warm-up |
+//! | `disconnected_s` | the time without any connection |
+//! | `outages` | each time in which a connection was missing: `from_s` (since the end of the warm-up), `duration_s`, `is_over` (it ended before the run), `connections` (greatest number of missing ones), `disconnected_s` (without any connection) |
+//! | `trouble` | the reason for an early end or for missing connections, as text; `null` if there is none |
+//! | `latency_us` | of all answers: `count`, `min`, `mean`, `p50`, `p90`, `p99`, `p99_9`, `p99_99`, `max`, in microseconds; `null` without answers |
 //! | `series` | the same in parts: `name`, `answers`, `rate_per_s`, `errors`, `latency_us` |
-//! | `over_time` | the same by the time at which the answers came: `interval_s`, `until_s` (when the run ended), and for each interval since the warm-up ended one of `points`: `at_s` (where it begins), `answers`, `p50_us`, `p99_us`, `max_us` (`null` without answers) |
-//! | `processes` | for each `--pid`: `pid`, `ended` (while it was measured: then nothing more is known), `user_ms` and `system_ms` of processor time while it was measured, `cpu_us_per_answer`, `rss_before_bytes` (before the first connection), `rss_after_bytes` (after the last answer) |
-//! | `generator` | the same of herd-load itself: near one core's worth, it was what limited the rate |
-//! | `flood` | `polls`; `asked_places`: whether servers asked Places, whose time is then in the figures; `since_sent_us`: the same rounds counted from when the IAMAT was sent; `resolution_us`: how long before a server was seen to have the update it was last seen not to |
+//! | `over_time` | the same by the time of the answers: `interval_s`, `until_s` (the end of the run), and `points`, one for each interval since the end of the warm-up: `at_s` (the start of the interval), `answers`, `p50_us`, `p99_us`, `max_us` (`null` without answers) |
+//! | `processes` | for each `--pid`: `pid`, `ended` (it ended during the measurement, so its usage is unknown), `user_ms` and `system_ms` of processor time during the measurement, `cpu_us_per_answer`, `rss_before_bytes` (before the first connection), `rss_after_bytes` (after the last answer) |
+//! | `generator` | the same for herd-load itself; if it used nearly one core, it limited the rate |
+//! | `flood` | `polls`; `asked_places`: whether servers asked Places, whose time is then in the figures; `since_sent_us`: the same rounds, from the sending of the IAMAT; `resolution_us`: the time between a server's last refusal and its first answer with the update |
 //! | `idle` | for each `--pid`: `pid`, `rss_before_bytes`, `rss_after_bytes`, `bytes_per_connection` |
 
 use hdrhistogram::Histogram;
@@ -34,7 +35,7 @@ use crate::process::Usage;
 use crate::timeline::{self, Timeline};
 use crate::units::time;
 
-/// Everything that a run found out.
+/// The result of a run.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) program: &'static str,
@@ -70,14 +71,14 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Vec<IdleMemory>>,
 }
 
-/// Who was measured.
+/// The measured server.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: String,
 }
 
-/// A time in which a connection was missing.
+/// A time in which at least one connection was missing.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Outage {
     pub(crate) from_s: f64,
@@ -87,7 +88,7 @@ pub(crate) struct Outage {
     pub(crate) disconnected_s: f64,
 }
 
-/// Answers by the time at which they came.
+/// Answers by their time.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct OverTime {
     pub(crate) interval_s: f64,
@@ -95,7 +96,7 @@ pub(crate) struct OverTime {
     pub(crate) points: Vec<Point>,
 }
 
-/// What came in one interval.
+/// The answers of one interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Point {
     pub(crate) at_s: f64,
@@ -131,12 +132,12 @@ pub(crate) fn seconds(ns: u64) -> f64 {
     (ns as f64 / 1000.0).round() / 1e6
 }
 
-/// How long the oldest of what is missing had waited.
+/// The wait of the oldest missing command.
 pub(crate) fn oldest_ms(missing: Missing) -> Option<f64> {
     (missing.count > 0).then(|| (missing.oldest_ns as f64 / 1000.0).round() / 1000.0)
 }
 
-/// What the command line said, defaults included.
+/// The options, including defaults.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Parameters {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,7 +146,7 @@ pub(crate) struct Parameters {
     pub(crate) depth: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop_on_loss: Option<bool>,
-    /// Whether TLS is spoken.
+    /// Whether the connections use TLS.
     pub(crate) tls: bool,
     /// `null` in a closed loop.
     pub(crate) rate_per_s: Option<f64>,
@@ -178,10 +179,10 @@ pub(crate) struct Series {
     pub(crate) rate_per_s: f64,
     pub(crate) errors: u64,
     pub(crate) latency_us: Option<Latency>,
-    /// A command without an answer waited so long: the slowest answer tells less than the truth.
+    /// The longest wait of a command without an answer, if it is longer than the slowest answer.
     #[serde(skip)]
     pub(crate) waited_us: f64,
-    /// What the curve is drawn from.
+    /// The data for the curve.
     #[serde(skip)]
     pub(crate) histogram: Histogram<u64>,
 }
@@ -206,7 +207,7 @@ impl Series {
         }
     }
 
-    /// The same, if commands without an answer waited at most so long.
+    /// The same series, with the longest wait of its commands without an answer.
     pub(crate) fn beside(self, missing: Missing) -> Series {
         Series {
             waited_us: missing.oldest_ns as f64 / 1000.0,
@@ -223,7 +224,7 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// So many in so long; none in no time.
+/// Answers per second. Zero if the duration is zero.
 pub(crate) fn rate(answers: u64, duration_s: f64) -> f64 {
     if duration_s > 0.0 {
         (answers as f64 / duration_s * 1000.0).round() / 1000.0
@@ -265,7 +266,7 @@ impl Latency {
     }
 }
 
-/// What a process used, and what that is for each answer.
+/// The usage of a process, and its processor time for each answer.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Work {
     #[serde(flatten)]
@@ -284,7 +285,7 @@ impl Work {
     }
 }
 
-/// What is only known of a flood.
+/// The figures that only a flood has.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Flood {
     pub(crate) polls: u64,
@@ -293,7 +294,7 @@ pub(crate) struct Flood {
     pub(crate) resolution_us: Option<Latency>,
 }
 
-/// What idle connections cost a process.
+/// The memory of idle connections in a process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct IdleMemory {
     pub(crate) pid: u32,
@@ -303,7 +304,7 @@ pub(crate) struct IdleMemory {
 }
 
 impl Report {
-    /// Why this is no success: commands that have no answer, and what went wrong.
+    /// The reasons why the run failed: commands without an answer, and trouble.
     pub(crate) fn failure(&self) -> Option<String> {
         let mut parts = Vec::new();
         for (count, what, oldest_ms) in [
@@ -317,9 +318,7 @@ impl Report {
             if count > 0 {
                 let commands = counted(count, "command");
                 let waited = time(oldest_ms.unwrap_or_default() * 1000.0);
-                parts.push(format!(
-                    "{commands} {what} (the oldest had waited {waited})"
-                ));
+                parts.push(format!("{commands} {what} (longest wait {waited})"));
             }
         }
         parts.extend(self.trouble.clone());
@@ -347,7 +346,7 @@ pub(crate) mod tests {
         all
     }
 
-    /// Four seconds, the third of which without an answer.
+    /// Four seconds, with no answer in the third one.
     pub(crate) fn over_time() -> OverTime {
         let point = |at: u32, answers| Point {
             at_s: at.into(),
@@ -484,14 +483,14 @@ pub(crate) mod tests {
         let mut report = report();
         assert_eq!(report.failure(), None);
         report.unsent = 7;
-        assert_eq!(report.failure(), None, "the rate was too high, that is all");
+        assert_eq!(report.failure(), None, "only the rate was too high");
         (report.lost, report.oldest_lost_ms) = (1, Some(0.232));
         (report.unanswered, report.oldest_unanswered_ms) = (3, Some(5123.0));
         report.trouble = Some("silence".into());
         assert_eq!(
             report.failure().unwrap(),
-            "1 command lost with a connection (the oldest had waited 232 µs); \
-             3 commands without an answer at the end (the oldest had waited 5.12 s); silence"
+            "1 command lost with a connection (longest wait 232 µs); \
+             3 commands without an answer at the end (longest wait 5.12 s); silence"
         );
     }
 

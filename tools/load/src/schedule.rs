@@ -1,13 +1,13 @@
-//! The open loop's timetable: when each command is due, whatever the server does.
+//! The schedule of an open loop: when each command is due, whatever the server does.
 //!
-//! When a command is due follows from its number alone, and so does the connection that it is for; a backlog, however long, is
-//! three numbers.
+//! The number of a command gives its time and its connection. So a backlog of any length is three
+//! numbers.
 
 use std::ops::Range;
 
 use crate::clock::SECOND_NS;
 
-/// Commands that are due at a steady rate, on each connection in turn.
+/// Commands that become due at a steady rate, on each connection in turn.
 #[derive(Clone, Debug)]
 pub(crate) struct Schedule {
     start_ns: u64,
@@ -15,16 +15,17 @@ pub(crate) struct Schedule {
     connections: u64,
     /// The first command that counts.
     first_counted: u64,
-    /// Where the commands end.
+    /// The end of the commands.
     end: u64,
-    /// Commands below this number have been due.
+    /// Commands below this number have become due.
     released: u64,
-    /// How many were sent.
+    /// The number of sent commands.
     sent: u64,
 }
 
 impl Schedule {
-    /// So many commands a second from `start_ns` on; those that are due in the window count, at most `count` of them.
+    /// This many commands a second, from `start_ns` on. Those that are due in the window count, but
+    /// at most `count` of them.
     pub(crate) fn new(
         start_ns: u64,
         rate_per_s: f64,
@@ -50,23 +51,23 @@ impl Schedule {
         schedule
     }
 
-    /// When command `number` is due.
+    /// The time at which command `number` is due.
     pub(crate) fn due_ns(&self, number: u64) -> u64 {
         self.start_ns + (number as f64 * self.interval_ns) as u64
     }
 
-    /// When the next one is due that was not yet.
+    /// The time at which the next command becomes due.
     pub(crate) fn next_ns(&self) -> u64 {
         self.due_ns(self.released)
     }
 
-    /// The first command that is not due before then.
+    /// The first command that is not due before `ns`.
     fn first_due_at(&self, ns: u64) -> u64 {
         let passed = ns.saturating_sub(self.start_ns) as f64;
         (passed / self.interval_ns).ceil() as u64
     }
 
-    /// The numbers of the commands that have become due by now.
+    /// The numbers of the commands that have become due.
     pub(crate) fn release(&mut self, now_ns: u64) -> Range<u64> {
         let before = self.released;
         let due = self.first_due_at(now_ns + 1).min(self.end);
@@ -74,35 +75,37 @@ impl Schedule {
         before..self.released
     }
 
-    /// The command that connection `index` is to send next, having sent so many; `None` if none is due.
+    /// The next command of connection `index`, which has sent `sent` commands. `None` if none is
+    /// due.
     pub(crate) fn next_of(&self, index: usize, sent: u64) -> Option<u64> {
         let number = index as u64 + sent * self.connections;
         (number < self.released).then_some(number)
     }
 
-    /// One more was sent.
+    /// Counts a sent command.
     pub(crate) fn sent(&mut self) {
         self.sent += 1;
     }
 
-    /// Whether no more will become due.
+    /// Whether no more commands will become due.
     pub(crate) fn is_over(&self) -> bool {
         self.released == self.end
     }
 
-    /// How many have been due and were not sent.
+    /// The number of commands that are due and not sent.
     pub(crate) fn owed(&self) -> u64 {
         self.released - self.sent
     }
 
-    /// When the first of those was due, if each connection has sent so many.
+    /// The time at which the first of those was due. `sent` has the number of sent commands for
+    /// each connection.
     pub(crate) fn owed_since_ns(&self, sent: &[u64]) -> Option<u64> {
         let of_each = sent.iter().enumerate();
         let numbers = of_each.filter_map(|(index, sent)| self.next_of(index, *sent));
         numbers.min().map(|number| self.due_ns(number))
     }
 
-    /// How many of those count, if the others were sent first.
+    /// The number of those that count, if the others are sent first.
     pub(crate) fn owed_that_count(&self) -> u64 {
         self.released
             .saturating_sub(self.sent.max(self.first_counted))
@@ -129,7 +132,7 @@ mod tests {
             (schedule.next_of(0, 0), schedule.next_of(1, 0)),
             (Some(0), None)
         );
-        // Late, and all of them are still due when they were.
+        // The release is late, but the due times do not change.
         assert_eq!(schedule.release(9_000_000), 1..6);
         assert!(schedule.is_over());
         assert_eq!(schedule.due_ns(3), 4000);

@@ -1,5 +1,5 @@
-//! One socket, with or without TLS on it: at most one write a turn, and what epoll said of it. It
-//! owns no buffer for what it reads.
+//! One socket, with or without TLS. It makes at most one write in a turn, and remembers its
+//! readiness. It owns no read buffer.
 
 use std::io::{self, Read, Write};
 
@@ -10,18 +10,18 @@ use mio::net::TcpStream;
 /// A non-blocking, edge-triggered stream.
 pub(crate) struct Socket {
     stream: TcpStream,
-    /// The system is still connecting it.
+    /// Whether the connect is in progress.
     is_connecting: bool,
     readable: bool,
     writable: bool,
-    /// The other side will send no more; what it sent before may still be there.
+    /// Whether the other side has shut down its writing. Earlier bytes may still be unread.
     read_closed: bool,
     tls: Option<Box<Session>>,
-    /// The last read handed over the plaintext that TLS keeps.
+    /// Whether the last read returned the plaintext that TLS keeps.
     is_handed_over: bool,
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received<'a> {
     Bytes(&'a [u8]),
@@ -30,7 +30,7 @@ pub(crate) enum Received<'a> {
 }
 
 impl Socket {
-    /// A socket that is connected, and whose TLS handshake is done if it has TLS.
+    /// A connected socket. With TLS, its handshake is done.
     pub(crate) fn new(stream: TcpStream, tls: Option<Session>) -> Socket {
         Socket {
             stream,
@@ -43,7 +43,7 @@ impl Socket {
         }
     }
 
-    /// A socket that is being connected, and whose TLS handshake is still to come: see
+    /// A socket whose connect is in progress. With TLS, the handshake follows; see
     /// [`Socket::advance`].
     pub(crate) fn connecting(stream: TcpStream, tls: Option<Session>) -> Socket {
         Socket {
@@ -53,32 +53,32 @@ impl Socket {
         }
     }
 
-    /// The stream alone, to be waited for.
+    /// The stream without TLS, for blocking use.
     pub(crate) fn into_stream(self) -> std::net::TcpStream {
         self.stream.into()
     }
 
-    /// What to register with the poll.
+    /// The source to register with the poll.
     pub(crate) fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
 
-    /// Notes what epoll says.
+    /// Notes the readiness that epoll reports.
     pub(crate) fn note(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         self.read_closed |= event.is_read_closed() || event.is_error();
     }
 
-    /// Whether a read may bring something.
+    /// Whether a read may return bytes.
     pub(crate) fn is_readable(&self) -> bool {
         self.readable
     }
 
-    /// Goes on with connect and handshake; says whether both are done.
+    /// Continues the connect and the handshake. Returns whether both are done.
     ///
     /// # Errors
-    /// It cannot be connected, or what the handshake came to.
+    /// The connect or the handshake failed.
     pub(crate) fn advance(&mut self, scratch: &mut [u8]) -> io::Result<bool> {
         if self.is_connecting {
             if !self.writable {
@@ -109,7 +109,7 @@ impl Socket {
                 Some(_) | None => Ok(()),
             });
             if let (Err(error), Some(session)) = (end, &self.tls) {
-                // The alert that says why, for the server's log.
+                // Sends the alert with the reason, for the server's log.
                 let _ = self.stream.write(session.output());
                 return Err(io::Error::other(session.lost(&error)));
             }
@@ -118,16 +118,16 @@ impl Socket {
         Ok(true)
     }
 
-    /// What it means if nothing comes of the attempt to make it.
+    /// The reason if the connect or the handshake gets no answer.
     pub(crate) fn silence(&self) -> String {
         match &self.tls {
             Some(session) if !self.is_connecting => session.silent(),
-            Some(_) | None => "no answer to a connect".to_owned(),
+            Some(_) | None => "no answer to the connect".to_owned(),
         }
     }
 
-    /// Reads, if epoll said that there is something. With TLS it reads on until something came out
-    /// of it, so that after [`Received::Nothing`] only epoll can tell of more.
+    /// Reads, if epoll has reported bytes. With TLS it reads until there is plaintext. So after
+    /// [`Received::Nothing`], the socket waits for epoll.
     pub(crate) fn read<'a>(&'a mut self, scratch: &'a mut [u8]) -> io::Result<Received<'a>> {
         if let (true, Some(session)) = (self.is_handed_over, &mut self.tls) {
             session.clear_plaintext();
@@ -157,7 +157,7 @@ impl Socket {
         }
     }
 
-    /// Reads once, and hands ciphertext to TLS; `None` if nothing is there.
+    /// Reads once, and passes ciphertext to TLS. `None` if there are no bytes.
     fn read_once(&mut self, scratch: &mut [u8]) -> io::Result<Option<usize>> {
         let count = loop {
             match self.stream.read(scratch) {
@@ -170,8 +170,8 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         };
-        // epoll(7): a short read of a stream means that it is drained, unless its end is there to
-        // be read too.
+        // epoll(7): after a short read, a stream has no more bytes, except that its end may still
+        // have to be read.
         self.readable = count == scratch.len() || self.read_closed;
         if let Some(session) = &mut self.tls {
             session
@@ -181,9 +181,8 @@ impl Socket {
         Ok(Some(count))
     }
 
-    /// Writes once, if the socket can take something; returns how much it took. With TLS it takes
-    /// what is encrypted, and writes until the socket is full; what an earlier call left is written
-    /// first.
+    /// Writes once, if the socket can take bytes. Returns the number of bytes that it took. With
+    /// TLS it first writes the ciphertext of earlier calls, and writes until the socket is full.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(mut session) = self.tls.take() else {
             return if bytes.is_empty() {
@@ -221,7 +220,8 @@ impl Socket {
         loop {
             match self.stream.write(bytes) {
                 Ok(count) => {
-                    // A short write means a full socket; epoll tells when it is not any more.
+                    // A short write means that the socket is full. epoll reports when it has room
+                    // again.
                     self.writable = count == bytes.len();
                     return Ok(count);
                 }

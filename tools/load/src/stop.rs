@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first one ends the measuring, a second one ends the program.
+//! Ctrl-C and SIGTERM. The first signal ends the measurement, a second one ends the program.
 
 use std::io;
 use std::sync::Arc;
@@ -9,23 +9,25 @@ use signal_hook::flag;
 
 use herd_testkit::failure::Failure;
 
-/// Whether somebody wants this to end.
+/// Whether a signal has come.
 #[derive(Clone)]
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Begins to listen for signals. They also interrupt a poll that waits, so that the flag is looked at soon.
+    /// Starts to listen for signals. A signal also interrupts a waiting poll, so the flag is
+    /// checked soon.
     pub(crate) fn listen() -> io::Result<Stop> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag down, and raises it; the next one finds it up.
+            // The order matters: at the first signal the flag is not set yet. The second handler
+            // then sets it.
             flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())?;
             flag::register(signal, stop.clone())?;
         }
         Ok(Stop(stop))
     }
 
-    /// No signal ends it.
+    /// A flag that no signal sets.
     #[cfg(test)]
     pub(crate) fn never() -> Stop {
         Stop(Arc::default())
@@ -37,7 +39,7 @@ impl Stop {
     }
 }
 
-/// A signal ended it before there was anything to print.
+/// The failure if a signal came before there were figures.
 pub(crate) fn before_measuring() -> Failure {
-    Failure::Failed("stopped by a signal before anything was measured".into())
+    Failure::Failed("a signal ended the run before the measurement".into())
 }

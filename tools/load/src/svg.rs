@@ -1,15 +1,15 @@
-//! What the parts of the picture share: its size, colours, scales and text. An SVG that needs nothing
-//! else, readable on a light and on a dark page.
+//! The common parts of the picture: its size, colours, scales and text. The SVG needs no other
+//! file, and is readable on a light and on a dark page.
 
 use std::fmt;
 
 pub(crate) const WIDTH: f64 = 860.0;
 pub(crate) const LEFT: f64 = 78.0;
 pub(crate) const RIGHT: f64 = 28.0;
-/// What is shown of faster answers: nothing is.
+/// The lowest shown latency.
 const LEAST_NS: f64 = 100.0;
 
-/// Colours of up to eight curves, on a light page and on a dark one.
+/// The colours of up to eight curves, on a light page and on a dark one.
 pub(crate) const COLOURS: [(&str, &str); 8] = [
     ("#2a6fdb", "#6ea8ff"),
     ("#d1495b", "#ff8a97"),
@@ -21,8 +21,8 @@ pub(crate) const COLOURS: [(&str, &str); 8] = [
     ("#6b6b6b", "#b5b5b5"),
 ];
 
-/// Colours on a light page, and a font. They stand at each element too: viewers that know no style
-/// sheets draw what has none black on black.
+/// The colours on a light page, and the font. Each element has them too, because viewers without
+/// style sheets would draw it black on black.
 pub(crate) const TEXT: &str = "#33363b";
 pub(crate) const NOTE: &str = "#6a6f78";
 pub(crate) const PAGE: &str = "#ffffff";
@@ -34,7 +34,7 @@ pub(crate) const CURVE: &str = "fill=\"none\" stroke-width=\"2\" stroke-linejoin
 
 /// A logarithmic scale of latencies, upwards.
 pub(crate) struct Latencies {
-    /// Powers of ten of nanoseconds at the bottom and at the top.
+    /// The powers of ten of nanoseconds at the bottom and at the top.
     low: f64,
     high: f64,
     top: f64,
@@ -42,7 +42,8 @@ pub(crate) struct Latencies {
 }
 
 impl Latencies {
-    /// From round latencies at or below `least_ns` to round ones at or above `most_ns`, between these heights of the picture.
+    /// From round latencies at or below `least_ns` to round ones at or above `most_ns`, between
+    /// these heights of the picture.
     pub(crate) fn from_to(least_ns: f64, most_ns: f64, top: f64, bottom: f64) -> Latencies {
         let low = step_below(least_ns.max(LEAST_NS).log10());
         Latencies {
@@ -58,7 +59,7 @@ impl Latencies {
         self.bottom - (self.bottom - self.top) * part
     }
 
-    /// Latencies to mark: 1, 2 and 5 of each power of ten, or only the 1 if there are many.
+    /// The marked latencies: 1, 2 and 5 times each power of ten, or only 1 if there are many.
     fn marks_ns(&self) -> Vec<f64> {
         let room = (self.bottom - self.top) / (self.high - self.low);
         let digits: &[f64] = if room > 100.0 {
@@ -79,7 +80,7 @@ impl Latencies {
         marks
     }
 
-    /// Draws the marks, and what they are of.
+    /// Draws the marks, and the name of the axis.
     pub(crate) fn grid(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for ns in self.marks_ns() {
             grid_line(f, self.y(ns), &mark(ns))?;
@@ -88,7 +89,7 @@ impl Latencies {
     }
 }
 
-/// A marked height of the picture.
+/// A horizontal line with a label.
 pub(crate) fn grid_line(f: &mut fmt::Formatter<'_>, y: f64, label: &str) -> fmt::Result {
     writeln!(
         f,
@@ -100,7 +101,7 @@ pub(crate) fn grid_line(f: &mut fmt::Formatter<'_>, y: f64, label: &str) -> fmt:
     )
 }
 
-/// What goes upwards.
+/// The name of the vertical axis.
 pub(crate) fn upwards(
     f: &mut fmt::Formatter<'_>,
     what: &str,
@@ -114,7 +115,7 @@ pub(crate) fn upwards(
     )
 }
 
-/// Names, each behind a piece of its curve, from `x` on at the height `y`.
+/// The legend: names, each after a piece of its curve, from `x` on at the height `y`.
 pub(crate) fn legend<'a>(
     f: &mut fmt::Formatter<'_>,
     mut x: f64,
@@ -139,7 +140,7 @@ pub(crate) fn legend<'a>(
     Ok(())
 }
 
-/// The same colours for viewers that know style sheets, and others for a dark page.
+/// The style sheet: the same colours, and others for a dark page.
 pub(crate) fn style(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
@@ -171,7 +172,7 @@ pub(crate) fn style(f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(f, "}}\n</style>")
 }
 
-/// 1, 2 or 5 times a power of ten that is not above, as a power of ten.
+/// The greatest of 1, 2 or 5 times a power of ten that is not above, as a power of ten.
 pub(crate) fn step_below(power: f64) -> f64 {
     let whole = power.floor();
     let steps = [5f64.log10(), 2f64.log10(), 0.0];
@@ -179,7 +180,7 @@ pub(crate) fn step_below(power: f64) -> f64 {
     whole + step.unwrap_or(0.0)
 }
 
-/// The same that is not below.
+/// The lowest of them that is not below.
 pub(crate) fn step_above(power: f64) -> f64 {
     let whole = power.floor();
     let steps = [0.0, 2f64.log10(), 5f64.log10(), 1.0];
@@ -198,7 +199,7 @@ fn mark(ns: f64) -> String {
     format!("{value:.0} {unit}")
 }
 
-/// Text that may stand in XML.
+/// Text, escaped for XML.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -207,7 +208,7 @@ pub(crate) fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
-            // XML 1.0 has no words for them.
+            // XML 1.0 cannot contain them.
             control if control.is_control() => out.push('\u{fffd}'),
             other => out.push(other),
         }

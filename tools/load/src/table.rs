@@ -1,14 +1,14 @@
-//! The figures for people.
+//! The figures as text.
 
 use std::fmt::{self, Display, Write as _};
 
 use crate::report::{self, Latency, Report, Work};
 use crate::units::time;
 
-/// Outages that have a line of their own.
+/// The greatest number of outages with their own line.
 const OUTAGES_SHOWN: usize = 10;
 
-/// The figures as a text of some lines.
+/// The figures as text.
 pub(crate) struct Table<'a>(pub(crate) &'a Report);
 
 impl Display for Table<'_> {
@@ -85,7 +85,7 @@ fn headline(report: &Report) -> String {
     if let Some(depth) = parameters.depth {
         match parameters.rate_per_s {
             Some(rate) => add(format_args!(
-                "{} a second, depth up to {depth}",
+                "{} per second, depth up to {depth}",
                 number(rate)
             )),
             None => add(format_args!("depth {depth}")),
@@ -109,12 +109,12 @@ fn notes(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         let since_sent = percentiles(flood.since_sent_us.as_ref()).join(" ");
         writeln!(
             f,
-            "since the IAMAT was sent, until all servers had it: {since_sent} (p50 p90 p99 p99.9 max)"
+            "from the sending of the IAMAT until all servers had it: {since_sent} (p50 p90 p99 p99.9 max)"
         )?;
         if let Some(resolution) = &flood.resolution_us {
             writeln!(
                 f,
-                "resolution: a server was seen to have it {} (p50) to {} (p99) after it was last seen not to; {} polls",
+                "resolution: {} (p50) to {} (p99) between a server's last refusal and its first answer with the update; {} polls",
                 time(resolution.p50),
                 time(resolution.p99),
                 grouped(flood.polls)
@@ -123,7 +123,7 @@ fn notes(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         if flood.asked_places {
             writeln!(
                 f,
-                "note: servers asked Places before they answered, and that time is in the figures; start them without a key"
+                "note: servers asked Places before they answered, and that time is in the figures; start them without a key for Places"
             )?;
         }
     }
@@ -141,20 +141,20 @@ fn notes(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     if let Some(error) = &report.first_error {
         writeln!(
             f,
-            "note: {} answers told of an error of Places; the first said: {error}",
+            "note: {} answers had an error of Places; the first error: {error}",
             grouped(report.errors)
         )?;
     }
     Ok(())
 }
 
-/// What has no answer, and the connections that were lost.
+/// The commands without an answer, and the lost connections.
 fn missing(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let waited = |oldest_ms: Option<f64>| time(oldest_ms.unwrap_or_default() * 1000.0);
     if report.lost > 0 {
         writeln!(
             f,
-            "lost: {} unanswered when their connection was lost, the oldest after {}; no latency has them, max says > if they waited longer",
+            "lost: {} in flight on a lost connection; longest wait {}; not in the latencies (max shows > if the wait was longer)",
             grouped(report.lost),
             waited(report.oldest_lost_ms)
         )?;
@@ -162,20 +162,20 @@ fn missing(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     if report.unanswered > 0 {
         writeln!(
             f,
-            "unanswered: {} at the end, the oldest after {}; no latency has them, max says > if they waited longer",
+            "unanswered: {} at the end; longest wait {}; not in the latencies (max shows > if the wait was longer)",
             grouped(report.unanswered),
             waited(report.oldest_unanswered_ms)
         )?;
     }
     if report.unsent > 0 {
         let why = if report.disconnected_s > 0.0 {
-            "the server was away, or is"
+            "the server was down, or is"
         } else {
             "the server is"
         };
         writeln!(
             f,
-            "note: {} commands were due and never sent, the first for {}: {why} too slow for this rate; the latencies lack them",
+            "note: {} commands were due and never sent, because {why} too slow for this rate; longest wait {}; not in the latencies",
             grouped(report.unsent),
             waited(report.oldest_unsent_ms)
         )?;
@@ -183,7 +183,7 @@ fn missing(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     if report.connections_lost > 0 {
         writeln!(
             f,
-            "connections: {} lost, {} made again; {} without any",
+            "connections: {} lost, {} made again; {} without any connection",
             grouped(report.connections_lost),
             grouped(report.connections_remade),
             time(report.disconnected_s * 1e6)
@@ -191,13 +191,13 @@ fn missing(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     }
     for outage in report.outages.iter().take(OUTAGES_SHOWN) {
         let end = if outage.is_over {
-            "all back after"
+            "all reconnected after"
         } else {
-            "not all back,"
+            "not all reconnected after"
         };
         writeln!(
             f,
-            "outage at {:.2} s: up to {} missing, {end} {} ({} without any)",
+            "outage at {:.2} s: up to {} missing, {end} {} ({} without any connection)",
             outage.from_s,
             report::counted(outage.connections as u64, "connection"),
             time(outage.duration_s * 1e6),
@@ -215,7 +215,7 @@ fn used(name: &str, work: &Work, duration_s: f64, one: &str) -> String {
     let usage = &work.usage;
     if usage.ended {
         return format!(
-            "{name}: ended while it was measured; memory {} before",
+            "{name}: ended during the measurement; memory {} before",
             megabytes(usage.rss_before_bytes)
         );
     }
@@ -263,7 +263,7 @@ pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// A number that need not be whole: with a decimal if it is small.
+/// A number as text, with a decimal if it is small.
 pub(crate) fn number(value: f64) -> String {
     if value < 100.0 {
         format!("{value:.1}")
@@ -323,10 +323,10 @@ mod tests {
         ));
         let text = Table(&report).to_string();
         for part in [
-            "20,000 a second, depth up to 16",
+            "20,000 per second, depth up to 16",
             "interrupted\n",
             "note: 12,345 commands were due and never sent",
-            "note: 7 answers told of an error of Places; the first said: UNKNOWN_ERROR: no key",
+            "note: 7 answers had an error of Places; the first error: UNKNOWN_ERROR: no key",
             "WHATSAT        0    0.0       -       -",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");

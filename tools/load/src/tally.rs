@@ -1,4 +1,5 @@
-//! What is counted: answers to commands that began while it was measured, and how long each took.
+//! The counted answers and their latencies. An answer counts if its command started during the
+//! measurement.
 
 use std::ops::Range;
 
@@ -10,30 +11,30 @@ use crate::clock::SECOND_NS;
 use crate::conversation::{Answered, Kind};
 use crate::timeline::Timeline;
 
-/// Latencies up to an hour are told apart; no answer is waited for so long.
+/// The greatest recorded latency, an hour. No wait for an answer is longer.
 const MAX_LATENCY_NS: u64 = 3600 * SECOND_NS;
-/// Decimal digits of a latency that are kept.
+/// The number of significant decimal digits of a latency.
 const DIGITS: u8 = 3;
 
 /// An empty histogram of latencies in nanoseconds.
 pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS)
-        .map_err(|error| Failure::Failed(format!("cannot keep latencies: {error}")))
+        .map_err(|error| Failure::Failed(format!("cannot make a histogram of latencies: {error}")))
 }
 
-/// What came of the commands.
+/// The counted answers.
 pub(crate) struct Tally {
     pub(crate) iamat: Histogram<u64>,
     pub(crate) whatsat: Histogram<u64>,
-    /// Answers that told of an error of Places.
+    /// Answers with an error of Places.
     pub(crate) errors: u64,
-    /// What the first of them said.
+    /// The message of the first error.
     pub(crate) first_error: Option<String>,
-    /// Commands that began in here count.
+    /// Commands that started in this window count.
     pub(crate) window_ns: Range<u64>,
-    /// When the last one that counts was answered.
+    /// The time of the last counted answer.
     pub(crate) last_ns: u64,
-    /// The same over time.
+    /// The answers over time.
     pub(crate) timeline: Timeline,
 }
 
@@ -50,12 +51,12 @@ impl Tally {
         })
     }
 
-    /// How many were answered.
+    /// The number of answers.
     pub(crate) fn answers(&self) -> u64 {
         self.iamat.len() + self.whatsat.len()
     }
 
-    /// An answer came by now.
+    /// Counts an answer that came by `now_ns`.
     #[inline]
     pub(crate) fn answered(&mut self, answered: &Answered<'_>, now_ns: u64) {
         let Answered { asked, json, .. } = answered;

@@ -1,5 +1,5 @@
-//! How throughput and latencies went over the time of a run: one histogram, read and emptied at the
-//! end of each interval, so that a run of a day costs the memory of one of a second.
+//! The throughput and latencies over the time of a run. There is one histogram, which is read and
+//! cleared at the end of each interval. So the memory does not depend on the length of the run.
 
 use std::ops::Range;
 
@@ -8,50 +8,52 @@ use herd_testkit::failure::Failure;
 
 use crate::clock::{MILLISECOND_NS, SECOND_NS};
 
-/// About so many intervals at most, if the run takes as long as planned.
+/// The approximate greatest number of intervals, if the run takes as long as planned.
 const MAX_INTERVALS: u64 = 120;
-/// What is beyond this belongs to the last one: an open loop that waits for late answers.
+/// The greatest number of points. Later answers, which an open loop may wait for, belong to the
+/// last one.
 const MAX_POINTS: usize = 500;
-/// Intervals to choose from, in milliseconds.
+/// The possible intervals, in milliseconds.
 const INTERVALS_MS: [u64; 14] = [
     10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000, 300_000, 900_000,
 ];
-/// Latencies up to an hour, as in the figures; two digits are enough for a picture.
+/// The greatest recorded latency, an hour. Two digits are enough for a picture.
 const MAX_LATENCY_NS: u64 = 3600 * SECOND_NS;
 const DIGITS: u8 = 2;
 
-/// What came in one interval.
+/// The answers of one interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Point {
     pub(crate) answers: u64,
-    /// Of those; zero if there are none.
+    /// Latencies of these answers. Zero if there are none.
     pub(crate) p50_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) max_ns: u64,
 }
 
-/// Answers by the time at which they came.
+/// Answers by their time.
 #[derive(Clone, Debug)]
 pub(crate) struct Timeline {
     interval_ns: u64,
-    /// Where the interval ends whose answers are being collected.
+    /// The end of the present interval.
     end_ns: u64,
     current: Histogram<u64>,
-    /// When the first interval began, and when the run ended.
+    /// The start of the first interval, and the end of the run.
     start_ns: u64,
     until_ns: u64,
     points: Vec<Point>,
 }
 
 impl Timeline {
-    /// Intervals that suit this window.
+    /// A timeline with intervals for this window.
     pub(crate) fn new(window_ns: &Range<u64>) -> Result<Timeline, Failure> {
         let length_ns = window_ns.end.saturating_sub(window_ns.start);
         let fits = |ms: &&u64| *ms * MILLISECOND_NS * MAX_INTERVALS >= length_ns;
         let interval_ms = INTERVALS_MS.iter().find(fits).unwrap_or(&900_000);
         let interval_ns = interval_ms * MILLISECOND_NS;
-        let current = Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS)
-            .map_err(|error| Failure::Failed(format!("cannot keep latencies: {error}")))?;
+        let current = Histogram::new_with_bounds(1, MAX_LATENCY_NS, DIGITS).map_err(|error| {
+            Failure::Failed(format!("cannot make a histogram of latencies: {error}"))
+        })?;
         Ok(Timeline {
             interval_ns,
             end_ns: window_ns.start + interval_ns,
@@ -62,7 +64,7 @@ impl Timeline {
         })
     }
 
-    /// An answer came by now, after so long.
+    /// Counts an answer that came by `now_ns`, with this latency.
     #[inline]
     pub(crate) fn record(&mut self, now_ns: u64, latency_ns: u64) {
         if now_ns >= self.end_ns {
@@ -71,7 +73,7 @@ impl Timeline {
         self.current.saturating_record(latency_ns);
     }
 
-    /// Ends the intervals that are over by now.
+    /// Ends the intervals that are over.
     #[cold]
     fn advance(&mut self, now_ns: u64) {
         while now_ns >= self.end_ns && self.points.len() + 1 < MAX_POINTS {
@@ -95,11 +97,11 @@ impl Timeline {
         point
     }
 
-    /// The run ended then.
+    /// The run ended at this time.
     pub(crate) fn finish(mut self, now_ns: u64) -> Timeline {
         self.advance(now_ns);
         self.until_ns = now_ns;
-        // The last interval has only begun: what came in it is worth a point, its emptiness is not.
+        // The last interval is incomplete. It becomes a point only if it has answers.
         if !self.current.is_empty() {
             let point = self.take();
             self.points.push(point);
@@ -107,7 +109,7 @@ impl Timeline {
         self
     }
 
-    /// When the run ended, after the first interval began.
+    /// The time from the start of the first interval to the end of the run.
     pub(crate) fn until_ns(&self) -> u64 {
         self.until_ns.saturating_sub(self.start_ns)
     }
@@ -116,7 +118,7 @@ impl Timeline {
         self.interval_ns
     }
 
-    /// One for each interval from the start.
+    /// The points, one for each interval from the start.
     pub(crate) fn points(&self) -> &[Point] {
         &self.points
     }
@@ -143,7 +145,7 @@ mod tests {
         let mut timeline = of(10);
         timeline.record(SECOND_NS, 1000);
         timeline.record(SECOND_NS + 99 * MILLISECOND_NS, 3000);
-        // Nothing for two intervals.
+        // No answer for two intervals.
         timeline.record(SECOND_NS + 350 * MILLISECOND_NS, 300_000_000);
         let timeline = timeline.finish(SECOND_NS + 360 * MILLISECOND_NS);
         let answers: Vec<u64> = timeline.points().iter().map(|it| it.answers).collect();

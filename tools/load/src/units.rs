@@ -1,6 +1,6 @@
-//! Figures in the unit that suits them.
+//! Figures in a suitable unit.
 
-/// Microseconds in the unit that suits them, with three digits.
+/// Microseconds in a suitable unit, with three digits.
 pub(crate) fn time(us: f64) -> String {
     let (value, unit) = match us {
         us if us < 999.5 => (us, "µs"),

@@ -1,4 +1,4 @@
-//! The values of options: each function reads one kind, and says what is wrong with another.
+//! The values of options. Each function parses one kind of value, and explains an invalid one.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,13 +10,14 @@ fn number(text: &str, least: f64, most: f64) -> Option<f64> {
     number.filter(|number| (least..=most).contains(number))
 }
 
-/// A file whose directory is there: told now, not after the measuring.
+/// A file in an existing directory. This is checked before the measurement, not after it.
 pub(crate) fn in_a_directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     match path.parent() {
-        Some(directory) if directory != Path::new("") && !directory.is_dir() => {
-            Err(format!("there is no directory {}", directory.display()))
-        }
+        Some(directory) if directory != Path::new("") && !directory.is_dir() => Err(format!(
+            "the directory {} does not exist",
+            directory.display()
+        )),
         _ if path.is_dir() => Err("it is a directory".to_owned()),
         _ => Ok(path),
     }

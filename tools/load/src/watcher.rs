@@ -1,4 +1,4 @@
-//! One of the servers that a flood has to reach: asked over and over whether it knows a client.
+//! One of the servers that a flood has to reach. It is asked repeatedly whether it knows a client.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ pub(crate) struct Watcher {
     pub(crate) inquiry: Inquiry,
 }
 
-/// What it is asked, and what it has answered so far.
+/// A question, and the state of its answer.
 pub(crate) struct Inquiry {
     answer: Vec<u8>,
     pub(crate) state: State,
-    /// When it was asked last.
+    /// The time of the last question.
     pub(crate) asked_ns: u64,
-    /// When it was asked last and refused; at first, when the `IAMAT` was sent.
+    /// The time of the last refused question. At first, the time at which the `IAMAT` was sent.
     pub(crate) unknowing_ns: u64,
     pub(crate) knows_ns: u64,
     pub(crate) polls: u64,
@@ -84,23 +84,25 @@ impl Watcher {
                 self.unsent.drain(..count);
                 Ok(())
             }
-            Err(error) => Err(Trouble::from(error).told(&self.target, 0, &Conversation::default())),
+            Err(error) => {
+                Err(Trouble::from(error).in_words(&self.target, 0, &Conversation::default()))
+            }
         }
     }
 
-    /// Checks the line that it knows.
+    /// Checks the server's `AT` line.
     pub(crate) fn compare(&self, line: &[u8], question: &[u8]) -> Result<(), Failure> {
         if self.inquiry.answer == line {
             return Ok(());
         }
         let wrong = Wrong {
-            what: "the AT line, which is to be the one that the other server answered".into(),
+            what: "the AT line, which must repeat the other server's answer".into(),
             sent: question.to_vec(),
             expected: herd_mio::core::wire::escape::Escaped(line).to_string(),
             got: self.inquiry.answer.clone(),
         };
         let trouble = Trouble::Wrong(Box::new(wrong));
-        Err(trouble.told(&self.target, 0, &Conversation::default()))
+        Err(trouble.in_words(&self.target, 0, &Conversation::default()))
     }
 }
 
@@ -122,7 +124,7 @@ impl Inquiry {
             })
         };
         if !matches!(self.state, State::Asked | State::Answering) {
-            return Err(wrong("nothing was asked", "nothing", bytes));
+            return Err(wrong("an answer without a command", "nothing", bytes));
         }
         if self.answer == refusal {
             self.unknowing_ns = self.asked_ns;
@@ -143,7 +145,7 @@ impl Inquiry {
         let behind = &self.answer[line_end + 1..];
         match memmem::find(behind, b"\n\n") {
             None if behind.len() > JSON_BYTES => {
-                Err(wrong("a JSON without an end", "two LF", behind))
+                Err(wrong("a JSON without two LFs after it", "two LFs", behind))
             }
             None => Ok(()),
             Some(length) => {
@@ -154,7 +156,7 @@ impl Inquiry {
                 self.asked_places |= found == Found::Places;
                 if behind.len() > length + 2 {
                     let more = &behind[length + 2..];
-                    return Err(wrong("nothing was asked", "nothing", more));
+                    return Err(wrong("an answer without a command", "nothing", more));
                 }
                 self.answer.truncate(line_end);
                 self.state = State::Knows;

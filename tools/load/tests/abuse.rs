@@ -1,5 +1,5 @@
-//! Each kind of abuse against a real server whose limits are set: the limit is reached, and the report
-//! is whole. Servers that are not one's own cannot be attacked.
+//! Each kind of abuse against a real server whose limits are set: the limit is reached, and the
+//! report is whole. Servers that are not one's own cannot be attacked.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -252,10 +252,10 @@ fn unproven_connections_reach_max_unproven() {
     let beginning = format!("abuse links: Riley at {clients}, 0.3 s\n\nattack ");
     assert!(ended.stdout.starts_with(&beginning), "{ended:?}");
     for part in [
-        "\npolite          4 clients from wherever the system chooses; ",
+        "\npolite          4 clients from addresses that the system chooses; ",
         "\nlinks           Jaquez before, lost: none; ",
-        "\nnote: the attack and the polite clients come from one address",
-        "\npassed: nothing polite was lost, refused or too slow, and no link was lost\n",
+        "\nnote: the attack and the polite clients use the same address",
+        "\npassed: no polite command was lost, refused or too slow, and no link was lost\n",
     ] {
         assert!(ended.stdout.contains(part), "{part:?} is not in {ended:?}");
     }
@@ -331,7 +331,10 @@ fn a_stall_counts_for_all_commands_due_in_it() {
         Some(session.right(line))
     });
     let ended = played(&address, "100ms");
-    let figures = ended.incomplete(&["polite IAMAT p99 is ", ", which is not below 100 ms"]);
+    let figures = ended.incomplete(&[
+        "the p99 of polite IAMATs is ",
+        ", which is not below 100 ms",
+    ]);
     let latency = &figures["polite"]["under_attack"];
     assert_eq!(latency["count"], 20, "{figures}");
     assert!(number(&latency["p90"]) > 400_000.0, "{latency}");
@@ -388,7 +391,7 @@ fn a_rejection_fails_and_a_wrong_answer_ends_the_run() {
             _ => right,
         })
     });
-    played(&address, "20s").failed(1, &["a polite client got a wrong answer", "+35."]);
+    played(&address, "20s").failed(1, &["wrong answer for a polite client", "+35."]);
 }
 
 #[test]
@@ -467,7 +470,7 @@ fn usage_errors_say_what_to_do() {
         (
             "links 127.0.0.1:1",
             2,
-            "give --peers host:port, or SERVER by its name",
+            "give --peers host:port, or the server's name",
         ),
         (
             "faults 127.0.0.1:1 --secret-file x",
@@ -477,7 +480,7 @@ fn usage_errors_say_what_to_do() {
         (
             "faults Riley --pid 4294967295",
             2,
-            "give --pid a process that runs here",
+            "give --pid the id of a process on this machine",
         ),
         (
             "faults Riley --log-file /nowhere",
@@ -487,12 +490,12 @@ fn usage_errors_say_what_to_do() {
         (
             &format!("faults {closed}"),
             1,
-            "no server listens there: start it with herd-mio",
+            "no server listens there; start it with herd-mio",
         ),
         (
             &format!("faults {silent}"),
             1,
-            "does not answer the polite clients before the attack",
+            "did not answer the polite clients before the attack",
         ),
     ] {
         let words = std::iter::once("abuse").chain(words.split(' '));

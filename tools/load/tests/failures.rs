@@ -1,4 +1,5 @@
-//! What must not pass: every way to answer wrongly, servers that are not there or go away, and mistakes of who calls.
+//! What must not pass: every way to answer wrongly, servers that are not there or go away, and
+//! mistakes of who calls.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Herd, JSON, end, play, run, spawn};
 
-/// Runs `iamat` against a server that answers the first fifty commands rightly, and each later one with this.
+/// Runs `iamat` against a server that answers the first fifty commands rightly, and each later one
+/// with this.
 fn iamat(wrong: impl Fn(&str) -> String + Send + Sync + 'static) -> common::Ended {
     let address = play(move |session, line| {
         let right = session.right(line);
@@ -58,7 +60,7 @@ fn a_wrong_answer_to_an_iamat_fails_the_run_and_is_shown() {
         (|at| at.replace('\n', "\r\n"), ": the time\n"),
         (
             |at| at.replace('\n', " \n"),
-            ": there is more than an AT line has\n",
+            ": more fields than an AT line has\n",
         ),
         (
             |at| at.replace('\n', "\n\n"),
@@ -112,10 +114,10 @@ fn misplaced_reordered_and_unrequested_answers_are_wrong() {
             right
         })
     });
-    run(&["iamat", &address, "--warm-up", "0"]).failed(1, &["after 9 right ones"]);
+    run(&["iamat", &address, "--warm-up", "0"]).failed(1, &["after 9 correct answers"]);
 
     let ended = iamat(|at| at.replace('\n', "") + &"x".repeat(100_000));
-    ended.failed(1, &[": a line without an end\n", "… ("]);
+    ended.failed(1, &[": a line without an LF\n", "… ("]);
 }
 
 /// Runs `whatsat` against a server that answers every `WHATSAT` with this.
@@ -135,8 +137,7 @@ fn whatsat(wrong: impl Fn(&str) -> String + Send + Sync + 'static) -> common::En
 fn a_wrong_answer_to_a_whatsat_fails_the_run() {
     assert_eq!(whatsat(str::to_owned).figures()["answers"], 5);
 
-    let other_line =
-        ": the AT line, which is to be the one that answered the client's last IAMAT\n";
+    let other_line = ": the AT line, which must repeat the answer to the client's last IAMAT\n";
     whatsat(|right| right.replace("+0.000000001", "+0.000000002")).failed(1, &[other_line]);
     whatsat(|right| right.replace("Played", "Riley")).failed(1, &[other_line]);
     whatsat(|right| right.split_once('\n').unwrap().1.to_owned()).failed(1, &[other_line]);
@@ -144,7 +145,7 @@ fn a_wrong_answer_to_a_whatsat_fails_the_run() {
 
     let three = JSON.replace("{}, {}", "{}, {}, {}");
     whatsat(move |right| right.replace(JSON, &three))
-        .failed(1, &[": 3 places, where at most 2 were asked for\n"]);
+        .failed(1, &[": 3 places, but the command asked for at most 2\n"]);
     let unreadable = ": the JSON cannot be read: ";
     whatsat(|right| right.replace("\"OK\"", "OK")).failed(1, &[unreadable]);
     whatsat(|right| right.replace(JSON, "")).failed(1, &[unreadable]);
@@ -152,7 +153,7 @@ fn a_wrong_answer_to_a_whatsat_fails_the_run() {
     whatsat(|right| right.replace("[],\n", "[],\n\n")).failed(1, &[unreadable]);
     whatsat(|right| right.replace("\n\n", "\n\n\n")).failed(1, &["wrong answer from Played"]);
     // The second LF does not come.
-    whatsat(|right| right.replace("\n\n", "\n")).incomplete(&["gave no answer for 2."]);
+    whatsat(|right| right.replace("\n\n", "\n")).incomplete(&["sent nothing for 2."]);
 }
 
 #[test]
@@ -166,7 +167,7 @@ fn an_answer_of_another_server_is_wrong() {
     run(&["iamat", "B", "--config", config.to_str().unwrap()]).failed(
         1,
         &[
-            &format!("wrong answer from B at {address} on connection 1, after 0 right ones there: the server's name"),
+            &format!("wrong answer from B at {address} on connection 1, after 0 correct answers there: the server's name"),
             "expected  AT B <skew> ",
             "got       AT A +",
         ],
@@ -180,7 +181,7 @@ fn wrong_answers_fail_the_flood_mode() {
     for (answer, what) in [
         (
             "AT A +0.000000000 x +1+2 3\n{}\n\n",
-            "which is to be the one that the other server answered",
+            "which must repeat the other server's answer",
         ),
         ("hello\n", ": neither\n"),
         (
@@ -207,7 +208,10 @@ fn stop_on_loss_ends_the_run_at_the_first_loss() {
     let words = "--depth 4 --warm-up 0 --stop-on-loss";
     let mut words: Vec<&str> = words.split(' ').collect();
     words.splice(0..0, ["iamat", &address]);
-    run(&words).failed(1, &["connection 1", "it stopped, or it cut us off"]);
+    run(&words).failed(
+        1,
+        &["connection 1", "it stopped, or it rejected the connection"],
+    );
     // One that does not.
     let mut herd = Herd::start_with(&["Riley"], &[], "info", "");
     let mut words = vec!["iamat", "Riley", "--config", &herd.config];
@@ -215,19 +219,22 @@ fn stop_on_loss_ends_the_run_at_the_first_loss() {
     let child = spawn(&words);
     herd.servers[0].wait_for_nth_log(100, "<- IAMAT", "");
     herd.kill(0);
-    end(child).failed(1, &["Riley at 127.", "it stopped, or it cut us off"]);
+    end(child).failed(
+        1,
+        &["Riley at 127.", "it stopped, or it rejected the connection"],
+    );
 }
 
-/// Runs `idle` with three connections against a server that answers rightly; `spoil` is what it does besides, once it has answered
-/// one of those three for the first time.
+/// Runs `idle` with three connections against a server that answers rightly; `spoil` is what it
+/// does besides, once it has answered one of those three for the first time.
 fn idle(
     spoil: impl Fn(&mut common::Session, String) -> String + Send + Sync + 'static,
 ) -> common::Ended {
     let connections = AtomicU32::new(0);
     let address = play(move |session, line| {
         let right = session.right(line);
-        // Before them come one that asks for the server's name, the one that is measured, and the one that asks whether the others
-        // are connected.
+        // Before them come one that asks for the server's name, the one that is measured, and the
+        // one that asks whether the others are connected.
         let is_first_line = session.lines == 0;
         let is_idle = is_first_line && connections.fetch_add(1, Ordering::SeqCst) >= 3;
         Some(if is_idle {
@@ -252,7 +259,7 @@ fn idle(
 fn data_or_a_close_on_an_idle_connection_fails_the_run() {
     let ended = idle(|_, right| right);
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    idle(|_, right| right + "hello").failed(1, &["nothing was asked"]);
+    idle(|_, right| right + "hello").failed(1, &["an answer without a command"]);
     let ended = idle(|session, right| {
         session.closes = true;
         right
@@ -265,7 +272,7 @@ fn a_line_timeout_in_idle_mode_is_reported() {
     let herd = Herd::start_with(&["A"], &[], "warn", "[limits]\nline_ms = 100\n");
     let mut words = vec!["idle", "A", "--config", &herd.config, "--speak", "half"];
     words.extend("-c 3 --duration 1 --warm-up 0".split(' '));
-    run(&words).failed(1, &["did not wait for the rest", "limits.line_ms"]);
+    run(&words).failed(1, &["because of its incomplete command", "limits.line_ms"]);
 }
 
 #[test]
@@ -286,7 +293,7 @@ fn a_refused_connection_fails_every_mode() {
 fn a_silent_server_fails_the_run() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    run(&["iamat", &address, "--timeout", "0.2"]).failed(1, &["gave no answer in time"]);
+    run(&["iamat", &address, "--timeout", "0.2"]).failed(1, &["did not answer in time"]);
     // Or falls silent later.
     let address = play(|session, line| {
         let right = session.right(line);
@@ -299,8 +306,8 @@ fn a_silent_server_fails_the_run() {
     let words = ["iamat", &address, "--timeout", "1", "--warm-up", "0"];
     let words = [&words[..], &["--json"]].concat();
     let figures = run(&words).incomplete(&[
-        "1 command without an answer at the end (the oldest had waited 1.",
-        "gave no answer for 1.",
+        "1 command without an answer at the end (longest wait 1.",
+        "sent nothing for 1.",
         "when 1 answer was due, after ",
     ]);
     assert_eq!(figures["answers"], 19, "the first one asked for the name");
@@ -326,7 +333,7 @@ fn a_usage_error_is_one_line_with_status_2() {
         ("iamat 127.0.0.1:0", "port 0"),
         (
             "iamat 127.0.0.1:1 --svg /nowhere/x.svg",
-            "there is no directory /nowhere",
+            "the directory /nowhere",
         ),
         ("iamat 127.0.0.1:1 --svg /", "it is a directory"),
         (

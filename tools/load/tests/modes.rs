@@ -1,4 +1,5 @@
-//! Every mode against real servers: what is measured is what was asked for, and all of it was right.
+//! Every mode against real servers: what is measured is what was asked for, and all of it was
+//! right.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -168,7 +169,7 @@ fn places_errors_are_counted_and_shown() {
     words.extend("--count 50 --clients 5 --warm-up 0".split(' '));
     let ended = run(&words);
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    let told = "note: 50 answers told of an error of Places; the first said: UNKNOWN_ERROR: ";
+    let told = "note: 50 answers had an error of Places; the first error: UNKNOWN_ERROR: ";
     assert!(ended.stdout.contains(told), "{ended:?}");
     words.push("--json");
     let figures = run(&words).figures();
@@ -199,7 +200,8 @@ fn flood_mode_measures_every_other_server() {
     assert!(number(&flood["polls"]) >= 40.0);
     assert_eq!(flood["asked_places"], false);
 
-    // Again, of the same servers: nobody knows these clients either. And not at once, but now and then.
+    // Again, of the same servers: nobody knows these clients either. And not at once, but now and
+    // then.
     words.extend(["--poll-interval", "2000"]);
     let ended = run(&words[..words.len() - 3]);
     assert!(ended.stdout.contains("rounds"), "{ended:?}");
@@ -217,7 +219,7 @@ fn an_unlinked_server_is_named_in_flood_mode() {
     run(&words).failed(
         1,
         &[&format!(
-            "after 2.0 s the update has not come to C at {c}; are they linked"
+            "the update did not reach C at {c} within 2.0 s; run herd-client status"
         )],
     );
 }

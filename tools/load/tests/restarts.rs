@@ -1,5 +1,5 @@
-//! Servers that go away, come back, or freeze while they are loaded: the run goes on, and what has no
-//! answer is counted.
+//! Servers that go away, come back, or freeze while they are loaded: the run goes on, and what has
+//! no answer is counted.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -65,12 +65,12 @@ fn a_closed_loop_continues_after_a_server_restart() {
     load.wait_for("; trying again\n");
     thread::sleep(Duration::from_millis(500)); // the outage
     herd.start_again(0);
-    load.wait_for("connected to Riley at ");
+    load.wait_for("reconnected to Riley at ");
     herd.servers[0].wait_for_nth_log(200, "<- IAMAT", "");
     let figures = load.interrupt().incomplete(&[
-        "; connecting again\n",
-        "Connection refused (os error 111); no server listens there: start it with herd-mio Riley; trying again\n",
-        "lost with a connection (the oldest had waited ",
+        "; reconnecting\n",
+        "Connection refused (os error 111); no server listens there; start it with herd-mio Riley; trying again\n",
+        "lost with a connection (longest wait ",
     ]);
     let lost = number(&figures["lost"]);
     assert!((1.0..=10.0).contains(&lost), "{figures}");
@@ -174,7 +174,7 @@ fn a_server_that_does_not_restart_fails_the_run() {
     let ended = load_at(&mortal(50), "--warm-up 0 --duration 2 --json").end();
     let figures = ended.incomplete(&[
         "1 of 1 connections to Played at ",
-        " were lost and not made again; the last attempt: cannot connect to ",
+        " were lost, and reconnecting failed; the last attempt: cannot connect to ",
         "Connection refused",
     ]);
     assert_eq!(figures["duration_s"], 2.0, "it ended as planned");
@@ -193,10 +193,10 @@ fn an_open_loop_reports_unsent_commands() {
     )
     .end();
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    let note = "commands were due and never sent, the first for ";
+    let note = "commands were due and never sent, because ";
     assert!(ended.stdout.contains(note), "{ended:?}");
     assert!(
-        ended.stdout.contains("the server was away, or is too slow"),
+        ended.stdout.contains("the server was down, or is too slow"),
         "{ended:?}"
     );
     // They waited longer than the slowest that was answered.
@@ -229,7 +229,7 @@ fn frozen(mode: &str, options: &str, names: &[&str]) -> Ended {
 fn unanswered_commands_at_a_stop_are_counted() {
     let options = "-c 3 --warm-up 0 --duration 3600";
     let figures = frozen("iamat", &format!("{options} --json"), &["Riley"])
-        .incomplete(&["3 commands without an answer at the end (the oldest had waited "]);
+        .incomplete(&["3 commands without an answer at the end (longest wait "]);
     assert_eq!(figures["interrupted"], true);
     assert_eq!(figures["unanswered"], 3, "{figures}");
     let oldest_ms = number(&figures["oldest_unanswered_ms"]);
@@ -250,7 +250,7 @@ fn unanswered_commands_at_a_stop_are_counted() {
     assert!(
         ended
             .stdout
-            .contains("\nunanswered: 3 at the end, the oldest after "),
+            .contains("\nunanswered: 3 at the end; longest wait "),
         "{ended:?}"
     );
 }
@@ -281,14 +281,14 @@ fn a_command_lost_to_a_frozen_server_has_its_full_wait() {
     herd.servers[0].signal(Signal::STOP);
     thread::sleep(Duration::from_millis(600)); // frozen
     herd.kill(0);
-    load.wait_for("; connecting again\n");
+    load.wait_for("; reconnecting\n");
     herd.start_again(0);
-    load.wait_for("connected to Riley at ");
+    load.wait_for("reconnected to Riley at ");
     let ended = load.interrupt();
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    let told = "\nlost: 1 unanswered when";
+    let told = "\nlost: 1 in flight on a lost connection";
     assert!(ended.stdout.contains(told), "{ended:?}");
-    let oldest = ended.stdout.split("the oldest after ").nth(1).unwrap();
+    let oldest = ended.stdout.split("longest wait ").nth(1).unwrap();
     let oldest_ms: f64 = oldest.split(' ').next().unwrap().parse().unwrap();
     assert!(oldest.contains(" s;") || oldest_ms >= 500.0, "{ended:?}");
 }
@@ -410,7 +410,7 @@ fn a_signal_ends_the_wait_for_a_silent_server() {
         asked.recv_timeout(DEADLINE).unwrap();
         load.signal(Signal::TERM);
         let ended = load.end();
-        ended.failed(1, &["stopped by a signal before anything was measured"]);
+        ended.failed(1, &["a signal ended the run before the measurement"]);
     }
 }
 

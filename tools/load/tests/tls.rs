@@ -1,5 +1,5 @@
-//! TLS with real servers: every mode speaks it, whom it trusts is said, and each mistake is told with
-//! a way out.
+//! TLS with real servers: every mode speaks it, whom it trusts is said, and each mistake is told
+//! with a way out.
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -38,7 +38,7 @@ fn certify(directory: &Path) {
 const CLIENTS_TLS: &str =
     "[clients.tls]\ncertificate_file = \"clients.pem\"\nkey_file = \"clients.key\"\n";
 
-/// A herd that speaks TLS with its clients.
+/// A herd that uses TLS with its clients.
 fn herd(names: &[&str]) -> Herd {
     herd_with(names, "")
 }
@@ -159,7 +159,7 @@ fn a_full_server_s_tls_alert_is_explained() {
 fn tls_at_one_end_only_is_reported() {
     let herd = herd(&["Riley"]);
     let address = herd.servers[0].address.to_string();
-    let way_out = "speaks TLS with its clients; add --tls, and --ca with the file";
+    let way_out = "uses TLS with its clients; add --tls, and --ca FILE";
     for mode in ["iamat", "whatsat", "idle"] {
         run(&[mode, &address]).failed(1, &[&address, way_out]);
     }
@@ -247,7 +247,7 @@ fn a_restart_with_another_tls_mode_is_reported() {
     herd.kill(0);
     herd.herd.replace_tables(CLIENTS_TLS);
     herd.start_again(0);
-    load.wait_for("speaks TLS with its clients; add --tls");
+    load.wait_for("uses TLS with its clients; add --tls");
     load.interrupt()
-        .incomplete(&["speaks TLS with its clients; add --tls"]);
+        .incomplete(&["uses TLS with its clients; add --tls"]);
 }

@@ -1,5 +1,5 @@
-//! The attack: connections that send what their kind sends, as fast as the server takes it. What
-//! the server closes is connected again.
+//! The attack. Its connections send data as fast as the server takes it. A connection that the
+//! server closes is made again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,35 +18,37 @@ use crate::clock::{Clock, MILLISECOND_NS};
 use crate::dial::Dialler;
 use crate::socket::{Received, Socket};
 
-/// How long the poll waits at most: so soon the end is seen.
+/// The longest wait of the poll, so that the end is noticed.
 const POLL: Duration = Duration::from_millis(20);
-/// Connections that are begun in one turn, and those that are written to and read from.
+/// The number of connections that one turn starts, and the number that it serves.
 const DIALS: usize = 256;
 const SERVED: usize = 256;
-/// After so long a connection is made again that failed, or that the server closed.
+/// The wait before a failed or closed connection is made again.
 const REDIAL_NS: u64 = 50 * MILLISECOND_NS;
-/// Bytes that are read from one connection in one turn.
+/// The number of bytes that one turn reads from one connection.
 const READ_BYTES: usize = 64 * 1024;
-/// The beginning of a line that tells what kind of answer it is, and why a connection is rejected.
+/// The length of the kept beginning of a line. It shows the kind of answer, and the reason of a
+/// rejection.
 const LINE_BYTES: usize = 160;
-/// The receive buffer of a connection that never reads: all that it does not hold is the server's.
+/// The receive buffer of a connection that never reads. The server has to hold everything beyond
+/// that.
 const UNREAD_BYTES: usize = 4096;
 const EVENTS: usize = 1024;
 
-/// What the attack did, and how the server answered.
+/// The actions of the attack, and the answers of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attack {
-    /// Connections that were made, those made again included.
+    /// Connections that were made, including those that were made again.
     pub(crate) connected: u64,
-    /// Connections that could not be made.
+    /// Connections that failed.
     pub(crate) failed_connects: u64,
-    /// Connections that were not begun, because the source addresses had no ports left.
+    /// Connections that were not started, because the source addresses had no free port.
     pub(crate) no_port: u64,
-    /// Connections that the server ended.
+    /// Connections that the server closed.
     pub(crate) closed_by_server: u64,
-    /// The most connections that were there at the same time.
+    /// The greatest number of open connections.
     pub(crate) most_open: usize,
-    /// Commands and bytes that the system took, some of which may not have left it.
+    /// Commands and bytes that the system has taken. It may not have sent all of them.
     pub(crate) sent_commands: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
@@ -54,15 +56,15 @@ pub(crate) struct Attack {
     pub(crate) answered: u64,
     /// Lines that begin with `? `.
     pub(crate) refused: u64,
-    /// Answers that told of an error of Places.
+    /// Answers with an error of Places.
     pub(crate) places_errors: u64,
-    /// Why the server rejected a connection, in its words.
+    /// The server's reason for a rejected connection.
     pub(crate) rejection: Option<String>,
-    /// Why the first of the connections could not be made.
+    /// The reason why the first failed connection failed.
     pub(crate) first_failure: Option<String>,
 }
 
-/// Attacks until it is told to end.
+/// Attacks until `ends` is set.
 pub(crate) fn run(
     kind: Kind,
     connections: usize,
@@ -87,18 +89,18 @@ pub(crate) fn run(
     attacker.through(ends)
 }
 
-/// A connection, or the room for one.
+/// A connection, or a free place for one.
 #[derive(Default)]
 struct Slot {
     socket: Option<Socket>,
-    /// The connection is made, its TLS handshake included.
+    /// The connection is made, including its TLS handshake.
     is_open: bool,
-    /// What was made for it, and how much the socket took of that or of the chunk.
+    /// The bytes that were made for it, and how many of them or of the chunk the socket has taken.
     out: Vec<u8>,
     taken: usize,
-    /// The beginning of an answer's line that has not come whole.
+    /// The beginning of an incomplete line of an answer.
     line: Vec<u8>,
-    /// It stands in the queue.
+    /// Whether it is in the queue.
     is_queued: bool,
 }
 
@@ -109,11 +111,11 @@ struct Attacker {
     dialler: Dialler,
     payload: Payload,
     clock: Clock,
-    /// Slots that are to be connected now.
+    /// Slots to connect now.
     now_due: VecDeque<usize>,
-    /// Slots that are to be connected at a time, the earliest first.
+    /// Slots to connect at a time, the earliest first.
     later_due: VecDeque<(u64, usize)>,
-    /// Slots that have something to do, in the order in which they get their turn.
+    /// Slots with work to do, in the order of their turns.
     queue: VecDeque<usize>,
     open: usize,
     attack: Attack,
@@ -129,7 +131,7 @@ impl Attacker {
             let patience = if is_idle { POLL } else { Duration::ZERO };
             match self.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
-                // A signal: the other thread tells of it.
+                // A signal. The other thread handles it.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(system("wait for the server")(error)),
             }
@@ -159,7 +161,7 @@ impl Attacker {
         }
     }
 
-    /// Begins the connections that are due.
+    /// Starts the connections that are due.
     fn dial(&mut self) {
         let now_ns = self.clock.now_ns();
         while let Some(&(due_ns, index)) = self.later_due.front() {
@@ -192,7 +194,7 @@ impl Attacker {
     fn begin(&mut self, index: usize) -> io::Result<Socket> {
         let mut socket = self.dialler.begin(index)?;
         let stream = socket.source();
-        // Its port is free again as soon as it is closed.
+        // The port must be free as soon as the connection is closed.
         set_socket_linger(&*stream, Some(Duration::ZERO))?;
         if self.kind == Kind::Unread {
             set_socket_recv_buffer_size(&*stream, UNREAD_BYTES)?;
@@ -203,7 +205,7 @@ impl Attacker {
         Ok(socket)
     }
 
-    /// Goes on with a connection: writes once, and reads once.
+    /// Serves a connection: writes once, and reads once.
     fn serve(&mut self, index: usize, scratch: &mut [u8]) {
         let Some(mut socket) = self.slots[index].socket.take() else {
             return;
@@ -223,7 +225,7 @@ impl Attacker {
                 .read(index, &mut socket, scratch)
                 .map(|has_more| has_room || has_more),
             Err(error) => {
-                // What the server said before it closed the connection may be there to be read.
+                // The server may have sent a reason before it closed the connection, so read it.
                 let _ = self.read(index, &mut socket, scratch);
                 Err(error)
             }
@@ -248,7 +250,7 @@ impl Attacker {
         self.attack.most_open = self.attack.most_open.max(self.open);
     }
 
-    /// Writes once; says whether the socket may take more.
+    /// Writes once. Returns whether the socket may take more.
     fn write(&mut self, index: usize, socket: &mut Socket) -> io::Result<bool> {
         if self.kind == Kind::Links {
             return Ok(false);
@@ -282,7 +284,7 @@ impl Attacker {
         Ok(has_room)
     }
 
-    /// Reads once; says whether there may be more.
+    /// Reads once. Returns whether there may be more.
     fn read(&mut self, index: usize, socket: &mut Socket, scratch: &mut [u8]) -> io::Result<bool> {
         if self.kind == Kind::Unread {
             return Ok(false);
@@ -299,7 +301,7 @@ impl Attacker {
         }
     }
 
-    /// The server ended a connection.
+    /// The server closed a connection.
     fn closed(&mut self, index: usize) {
         self.attack.closed_by_server += 1;
         self.open -= 1;
@@ -311,7 +313,7 @@ impl Attacker {
         self.reset(index);
     }
 
-    /// A connection could not be made.
+    /// A connection failed.
     fn failed(&mut self, index: usize, error: &io::Error) {
         self.attack.failed_connects += 1;
         let first = &mut self.attack.first_failure;
@@ -336,7 +338,7 @@ impl Attacker {
 }
 
 impl Attack {
-    /// Counts the lines that end in `bytes`; `line` is the beginning of the first one.
+    /// Counts the lines that end in `bytes`. `line` has the beginning of the first one.
     fn count_lines(&mut self, bytes: &[u8], line: &mut Vec<u8>, payload: &Payload) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -365,7 +367,7 @@ impl Attack {
     }
 }
 
-/// Whether this is the beginning of a JSON with which a server says that it cannot ask Places.
+/// Whether this is the beginning of the JSON of a server that cannot ask Places.
 fn is_error_of_places(line: &[u8]) -> bool {
     let unknown = b"\"status\" : \"UNKNOWN_ERROR\"";
     line.starts_with(b"{\"error\"") || memchr::memmem::find(line, unknown).is_some()

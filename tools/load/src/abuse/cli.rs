@@ -11,10 +11,10 @@ use herd_mio::core::base::settings::HostPort;
 use crate::abuse::sources::Sources;
 use crate::values::prefix;
 
-/// The longest run, in seconds: an attack that is left alone ends by itself.
+/// The longest run, in seconds. So a forgotten attack ends by itself.
 const MAX_SECONDS: f64 = 300.0;
 
-// At most 79 columns, so that no terminal has to break a line.
+// At most 79 columns, so that the lines fit every terminal.
 pub(crate) const AFTER_HELP: &str = "\
 Examples:
   herd-load abuse faults Riley --log-file Riley.log
@@ -23,28 +23,29 @@ Examples:
   herd-load abuse lines 127.0.0.1:10000 --from 127.0.1.1-127.0.1.100 \\
                                         --polite-from 127.0.0.1
 
-A few polite clients are measured alone for a second, then under attack: each
-sends an IAMAT every 50 ms, whatever the server does, and a latency counts from
-when its command was due. Every tenth is of a new client, which stays in the
-table. With --polite-whatsat there are others that send WHATSATs. The attack
-and the polite clients have a thread each.
+The command measures a few polite clients: first alone for a second, then under
+attack. Each sends an IAMAT every 50 ms, whatever the server does. A latency
+starts when its command is due. Every tenth IAMAT is of a new client, which
+stays in the table. With --polite-whatsat, more clients send WHATSATs. The
+attack has its own thread.
 
-The server counts by address. --from gives the attack addresses of its own,
-which this machine must have (on Linux it has all of 127.0.0.0/8),
---polite-from one to the polite clients. Limits by address spare loopback
-addresses, unless the server's config file sets them.
+The server has limits by address. --from sets the addresses of the attack, and
+--polite-from the address of the polite clients. This machine must have them
+(on Linux it has all of 127.0.0.0/8). Limits by address do not apply to
+loopback addresses, unless the server's config file sets them.
 
-The links come from the server's STATUS, asked four times a second on its
-neighbours' port. That needs the herd's secret, if it has one (--config,
---secret-file or HERD_SECRET), and --peers if SERVER is no name of a herd.
+The state of the links comes from the server's STATUS. The command asks for it
+four times a second, on the neighbours' port. It needs the herd's secret, if
+the herd has one (--config, --secret-file or HERD_SECRET), and --peers if
+SERVER is not a name of a herd.
 
-The attack leaves traces: names puts new clients into the table for ever, or
-for limits.record_ttl_ms; lines, faults and unread write into the log; places
-has the server ask Places, and Google charges for each question. Use a stand-in
-(herd-places), and a server whose data may go.
+The attack leaves data behind. names adds clients to the table, and they stay
+for limits.record_ttl_ms, or for ever. lines, faults and unread write to the
+log. places makes the server ask Places, and Google charges for each question.
+So use a stand-in (herd-places), and a server whose data you can delete.
 
-Only loopback, link-local and private addresses are attacked. For any other the
-server has to be yours, and you have to say so: --i-own-this-server.
+The command attacks loopback, link-local and private addresses. To attack your
+own server at another address, add --i-own-this-server.
 
 JSON: program, version, mode, kind, server, parameters, interrupted,
 duration_s, attack (connected, failed_connects, no_port, closed_by_server,
@@ -56,25 +57,25 @@ whatsat_alone, whatsat_under_attack, late_us), links (before, after, lost,
 asked, answered, slowest_ms, max_lag_ms, max_unconfirmed, restarted, counted,
 first_failure), memory, descriptors (before, most, after), log, data
 (before_bytes, after_bytes, written_bytes, bytes_per_s), processes, generator,
-notes, failures. What was not asked for is null.
+notes, failures. A part that was not measured is null.
 
-Ctrl-C or SIGTERM ends the attack and prints what there is; a second one ends
-at once.
+Ctrl-C or SIGTERM ends the attack and prints the figures so far; a second one
+ends the program at once.
 
 Exit status: 0 if the p99 of polite IAMATs is below --polite-p99 and that of
-polite WHATSATs below --whatsat-p99, nothing polite was lost or refused, and no
-link was lost; 1 if not, or if it cannot be measured; 2 for a mistake in usage
-or configuration; 130 or 143 if a second signal ended it.";
+polite WHATSATs below --whatsat-p99, no polite command was lost or refused, and
+no link was lost; 1 if not, or if the measurement failed; 2 for a mistake in
+usage or configuration; 130 or 143 if a second signal ended it.";
 
-/// Attacks a server, and measures polite clients, its links, its memory and its disk meanwhile
+/// Attacks a server, and measures polite clients and the server's links, memory and disk
 #[derive(Args, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Abuse {
-    /// What the attack does
+    /// The kind of attack
     #[arg(value_name = "KIND")]
     pub(crate) kind: Kind,
 
-    /// Which server: its name in the herd, or its address for clients as host:port
+    /// The server: its name in the herd, or its address for clients as host:port
     pub(crate) server: String,
 
     /// The TOML file that describes the herd, as for herd-mio
@@ -88,61 +89,59 @@ pub(crate) struct Abuse {
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
 
-    /// The server's address for neighbours, as host:port [default: the one that the herd's
-    /// description has]
+    /// The server's address for neighbours, as host:port [default: the one in the herd's config]
     #[arg(long, value_name = "ADDR", value_parser = peers)]
     pub(crate) peers: Option<HostPort>,
 
-    /// How long the attack lasts; at most 300
+    /// The length of the attack; at most 300
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = duration)]
     pub(crate) duration: Duration,
 
-    /// How many connections the attack keeps [default: 2500 for lines, 1000 for unread, 64 for
+    /// The number of connections of the attack [default: 2500 for lines, 1000 for unread, 64 for
     /// faults, 2 for names, 1200 for places, 1000 for links]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     connections: Option<u32>,
 
-    /// Addresses of this machine that the attack comes from, in turn: ADDR, ADDR-ADDR, or some of
-    /// both joined by commas [default: the system chooses]
+    /// The source addresses of the attack, used in turn: ADDR, ADDR-ADDR, or several of both,
+    /// joined by commas [default: the system chooses]
     #[arg(long, value_name = "ADDRS", value_parser = Sources::parse, default_value = "", hide_default_value = true)]
     pub(crate) from: Sources,
 
-    /// The address of this machine that the polite clients come from [default: the system chooses]
+    /// The source address of the polite clients [default: the system chooses]
     #[arg(long, value_name = "ADDR", value_parser = Sources::parse_one, default_value = "", hide_default_value = true)]
     pub(crate) polite_from: Sources,
 
-    /// How many polite clients say where they are, each every 50 ms
+    /// The number of polite clients that send an IAMAT every 50 ms
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) polite: u32,
 
-    /// Half as many more ask what is near them, each twice a second; an error of Places counts as
-    /// refused
+    /// Add half as many polite clients that send a WHATSAT twice a second; an error of Places
+    /// counts as refused
     #[arg(long)]
     pub(crate) polite_whatsat: bool,
 
-    /// What the p99 of polite IAMATs has to be below, with its unit: us, ms or s
+    /// The limit for the p99 of polite IAMATs, with its unit: us, ms or s
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time)]
     pub(crate) polite_p99: Duration,
 
-    /// The same of polite WHATSATs, which take as long as Places
+    /// The limit for the p99 of polite WHATSATs, which take as long as Places
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
     pub(crate) whatsat_p99: Duration,
 
-    /// How client ids begin; two generators on one herd at the same time need different ones
+    /// The beginning of client ids; two generators on one herd at the same time need different ones
     #[arg(long, value_name = "WORD", default_value = "abuse", value_parser = prefix)]
     pub(crate) prefix: String,
 
-    /// Report the memory, descriptors and processor time of this process, which should be the
-    /// server's
+    /// Report the memory, descriptors and processor time of this process; give the server's
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Option<u32>,
 
-    /// Report how fast this file grows, which should be the server's log
+    /// Report the growth of this file; give the server's log
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// Report how fast the files in this directory grow, which should be the server's data
-    /// directory; a journal grows in steps of limits.journal_ahead_bytes
+    /// Report the growth of the files in this directory; give the server's data directory; a
+    /// journal grows in steps of limits.journal_ahead_bytes
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
@@ -154,31 +153,31 @@ pub(crate) struct Abuse {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// The server is mine: attack it, though its address is neither loopback nor private
+    /// Confirm that the server is yours, to attack an address that is neither loopback nor private
     #[arg(long)]
     pub(crate) i_own_this_server: bool,
 }
 
-/// What an attack does.
+/// The kinds of attacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// Lines of 4,096 bytes 0x01, on many connections: parsing, quoting, escaping in the log
+    /// Many connections send lines of 4,096 bytes 0x01: tests parsing, quoting, escaping in the log
     Lines,
-    /// IAMATs whose answers are never read: memory
+    /// IAMATs whose answers are never read: tests memory
     Unread,
-    /// Lines of one letter, as fast as possible: the log
+    /// Lines of one letter, as fast as possible: tests the log
     Faults,
-    /// IAMATs of new clients, as fast as possible: the table and the journal
+    /// IAMATs of new clients, as fast as possible: tests the table and the journal
     Names,
-    /// WHATSATs with different questions, on many connections: the waiting line for Places
+    /// Different WHATSATs on many connections: tests the queue for Places
     Places,
-    /// Connections to the neighbours' port that say nothing, as fast as possible: the places for
+    /// Silent connections to the neighbours' port, as fast as possible: tests the places for
     /// neighbours
     Links,
 }
 
 impl Kind {
-    /// How it is called on the command line.
+    /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Kind::Lines => "lines",
@@ -190,7 +189,7 @@ impl Kind {
         }
     }
 
-    /// How many connections it keeps, if nothing else is said.
+    /// The default number of connections.
     fn connections(self) -> u32 {
         match self {
             Kind::Lines => 2_500,
@@ -203,7 +202,7 @@ impl Kind {
 }
 
 impl Abuse {
-    /// Which herd SERVER is a name in.
+    /// The herd of SERVER.
     pub(crate) fn source(&self) -> Source {
         match (&self.config, &self.herd) {
             (Some(path), _) => Source::File(path.clone()),
@@ -212,7 +211,7 @@ impl Abuse {
         }
     }
 
-    /// How many polite clients ask what is near them.
+    /// The number of polite clients that send WHATSATs.
     pub(crate) fn askers(&self) -> usize {
         if self.polite_whatsat {
             self.polite.div_ceil(2) as usize
@@ -221,7 +220,7 @@ impl Abuse {
         }
     }
 
-    /// How many connections the attack keeps.
+    /// The number of connections of the attack.
     pub(crate) fn connections(&self) -> usize {
         self.connections.unwrap_or(self.kind.connections()) as usize
     }
@@ -239,7 +238,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("it must be a number of seconds from 0.1 to {MAX_SECONDS}"))
 }
 
-/// Reads a time with its unit.
+/// Parses a time with its unit.
 fn time(text: &str) -> Result<Duration, &'static str> {
     const MISTAKE: &str =
         "it must be a time from 1us to 60s with its unit, such as 500us, 100ms or 2s";

@@ -1,13 +1,13 @@
-//! What may be attacked: a server on this machine or in a private network, or any server whose
-//! owner says that it is theirs.
+//! The servers that may be attacked: those on this machine or in a private network, and others only
+//! with the owner's consent.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 use herd_mio::core::base::settings::HostPort;
 use herd_testkit::failure::Failure;
 
-/// Looks up an address, and checks that it may be attacked. The attack connects to the result and
-/// looks nothing up, so a name cannot lead to another address later.
+/// Looks up an address, and checks that it may be attacked. The attack connects to the result
+/// without another look-up, so a name cannot lead to another address later.
 ///
 /// # Errors
 /// The name has no address, or one of its addresses may not be attacked.
@@ -19,7 +19,7 @@ pub(crate) fn resolve(place: &HostPort, is_owned: bool) -> Result<SocketAddr, Fa
     for address in &found {
         if !is_owned && !is_near(address.ip()) {
             return Err(Failure::Usage(format!(
-                "{place} ({}) is neither a loopback nor a private address, and abuse is an attack: run it against a server of your own only, and say that it is yours with --i-own-this-server",
+                "{place} ({}) is neither a loopback nor a private address, and abuse is an attack; run it only against your own server, and confirm that with --i-own-this-server",
                 address.ip()
             )));
         }
@@ -30,9 +30,9 @@ pub(crate) fn resolve(place: &HostPort, is_owned: bool) -> Result<SocketAddr, Fa
     v4.or(found.first()).copied().ok_or_else(nowhere)
 }
 
-/// Whether an address is of this machine, of its network segment, or of a private network. Such an
-/// address does not lead to a machine on the internet. (RFC 1918, 3927, 4193, 4291; not RFC 6598,
-/// whose addresses a provider gives to its customers.)
+/// Whether an address belongs to this machine, to its network segment, or to a private network.
+/// Such an address does not lead to a machine on the internet. (RFC 1918, 3927, 4193, 4291; not RFC
+/// 6598, because a provider gives those addresses to its customers.)
 fn is_near(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),

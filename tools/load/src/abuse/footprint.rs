@@ -1,4 +1,4 @@
-//! What the server's process and its files grow by while it is attacked.
+//! The growth of the server's process and files during the attack.
 
 use std::fs;
 use std::io;
@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use crate::process::{descriptors, resident_bytes};
 
-/// How often all of it is looked at.
+/// The interval between samples.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What is looked at.
+/// The process and the files to sample.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Watched {
     pub(crate) pid: Option<u32>,
@@ -23,7 +23,7 @@ pub(crate) struct Watched {
     pub(crate) data_dir: Option<PathBuf>,
 }
 
-/// What was seen.
+/// The samples so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) memory: Option<Level>,
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     pub(crate) data: Option<Growth>,
 }
 
-/// Something that goes up and down.
+/// A value that rises and falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Level {
     pub(crate) before: u64,
@@ -45,18 +45,22 @@ pub(crate) struct Level {
 pub(crate) struct Growth {
     pub(crate) before_bytes: u64,
     pub(crate) after_bytes: u64,
-    /// All growth together; a file that was cut off or rotated takes nothing off it.
+    /// The sum of all growth. A truncated or rotated file does not reduce it.
     pub(crate) written_bytes: u64,
     pub(crate) bytes_per_s: f64,
 }
 
 impl Watched {
-    /// Looks for the first time.
+    /// Takes the first sample.
     ///
     /// # Errors
-    /// There is no such process, file or directory.
+    /// The process, file or directory does not exist.
     pub(crate) fn begin(&self) -> Result<Seen, Failure> {
-        let process = |what| Failure::Usage(format!("{what}; give --pid a process that runs here"));
+        let process = |what| {
+            Failure::Usage(format!(
+                "{what}; give --pid the id of a process on this machine"
+            ))
+        };
         let level = |value: Result<u64, String>| {
             value.map_err(process).map(|value| Level {
                 before: value,
@@ -67,7 +71,7 @@ impl Watched {
         let growth = |path: &Path, option: &str, bytes: io::Result<u64>| {
             let before_bytes = bytes.map_err(|error| {
                 Failure::Usage(format!(
-                    "cannot look at {}: {error}; give {option} the server's",
+                    "cannot read {}: {error}; give {option} the server's",
                     path.display()
                 ))
             })?;
@@ -91,7 +95,7 @@ impl Watched {
         })
     }
 
-    /// Looks again and again until the attack ends.
+    /// Takes samples until the attack ends.
     pub(crate) fn watch(&self, mut seen: Seen, ends: &AtomicBool) -> Seen {
         loop {
             let is_last = ends.load(Ordering::Relaxed);
@@ -103,7 +107,7 @@ impl Watched {
         }
     }
 
-    /// What is gone stays as it was.
+    /// Takes a sample. A missing process or file keeps its last value.
     fn look(&self, seen: &mut Seen) {
         if let (Some(pid), Some(memory)) = (self.pid, &mut seen.memory) {
             memory.note(resident_bytes(pid).unwrap_or(memory.after));
@@ -112,18 +116,18 @@ impl Watched {
             open.note(descriptors(pid).unwrap_or(open.after));
         }
         if let (Some(path), Some(log)) = (&self.log_file, &mut seen.log) {
-            // A shorter file is another one: all of it was written.
+            // A shorter file is a new one, so all of its bytes were written.
             log.note(file_bytes(path).unwrap_or(log.after_bytes), |bytes| bytes);
         }
         if let (Some(path), Some(data)) = (&self.data_dir, &mut seen.data) {
-            // A file went, such as a journal for the one that compaction wrote beside it.
+            // A file was removed, such as a journal after its compaction.
             data.note(directory_bytes(path).unwrap_or(data.after_bytes), |_| 0);
         }
     }
 }
 
 impl Seen {
-    /// Growth is told by the second.
+    /// Computes the growth in a second.
     pub(crate) fn over(mut self, seconds: f64) -> Seen {
         for growth in [&mut self.log, &mut self.data].into_iter().flatten() {
             growth.bytes_per_s = growth.written_bytes as f64 / seconds.max(0.001);
@@ -140,7 +144,8 @@ impl Level {
 }
 
 impl Growth {
-    /// There are so many bytes now; `written` says how many were written if these are fewer.
+    /// Notes the present number of bytes. `written` gives the number of written bytes if there are
+    /// fewer bytes than before.
     fn note(&mut self, bytes: u64, written: impl Fn(u64) -> u64) {
         let more = bytes.checked_sub(self.after_bytes);
         self.written_bytes += more.unwrap_or_else(|| written(bytes));
@@ -155,7 +160,7 @@ fn file_bytes(path: &Path) -> io::Result<u64> {
 fn directory_bytes(path: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(path)? {
-        // A file may go while the directory is read.
+        // A file may be removed while the directory is read.
         if let Ok(metadata) = entry?.metadata() {
             bytes += if metadata.is_file() {
                 metadata.len()

@@ -1,4 +1,4 @@
-//! The server's links while it is attacked, as its STATUS tells of them.
+//! The server's links during the attack, from its STATUS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use herd_client::standing::{self, Standing, is_wrong_proof};
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_testkit::clock::now;
 
-/// How often the server is asked.
+/// The interval between questions.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How long one answer may take.
+/// The time limit of one answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the server is asked again and again after the attack, if it does not answer.
+/// The time limit of repeated questions after the attack, if the server does not answer.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 
-/// Asks a server how it stands.
+/// Asks a server for its STATUS.
 pub(crate) struct Operator {
     pub(crate) address: SocketAddr,
     pub(crate) name: String,
@@ -25,26 +25,27 @@ pub(crate) struct Operator {
     pub(crate) tls: Option<NeighbourTls>,
 }
 
-/// How the links were.
+/// The state of the links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Links {
-    /// Neighbours that the server was linked with before the attack, and after it.
+    /// The linked neighbours before the attack, and after it.
     pub(crate) before: Vec<String>,
-    /// `None` if the server did not say.
+    /// `None` if the server did not answer.
     pub(crate) after: Option<Vec<String>>,
-    /// Neighbours of those before that were not linked at some time.
+    /// The neighbours of `before` that were not linked at some time.
     pub(crate) lost: BTreeSet<String>,
-    /// Questions during the attack, and how many were answered.
+    /// The number of questions during the attack, and the number of answers.
     pub(crate) asked: u64,
     pub(crate) answered: u64,
     pub(crate) slowest_ms: u64,
     pub(crate) first_failure: Option<String>,
-    /// For how long a neighbour had not confirmed a change, and how many changes.
+    /// The greatest delay of a neighbour's confirmation, and the greatest number of unconfirmed
+    /// changes.
     pub(crate) max_lag_ms: u64,
     pub(crate) max_unconfirmed: u64,
-    /// The server began another life.
+    /// Whether the server restarted.
     pub(crate) restarted: bool,
-    /// What the server counted more of.
+    /// The server's counters that have increased.
     pub(crate) counted: BTreeMap<&'static str, u64>,
 }
 
@@ -72,7 +73,7 @@ impl Operator {
         Err(failure)
     }
 
-    /// Asks until the attack ends, and once more.
+    /// Asks until the attack ends, and once after it.
     pub(crate) fn watch(&self, before: &Standing, ends: &AtomicBool) -> Links {
         let mut links = Links {
             before: before.linked.clone(),

@@ -9,7 +9,7 @@
 //!                                 └─► report ─► table
 //! ```
 //!
-//! The attack has a thread of its own, so that what it costs here is in no polite latency.
+//! The attack has its own thread, so that its work does not add to the polite latencies.
 
 mod attack;
 mod cli;
@@ -53,24 +53,24 @@ use crate::progress::Progress;
 use crate::report::Server;
 use crate::stop::Stop;
 
-/// How long the polite clients are measured before the attack.
+/// The length of the measurement before the attack.
 const ALONE_NS: u64 = 1000 * MILLISECOND_NS;
-/// How long the last answers are waited for after it, and if Places is asked, which servers wait
-/// for 10 s by default.
+/// The longest wait for the last answers after the attack. It is longer if the servers ask Places,
+/// because they wait 10 s for Places by default.
 const GRACE_NS: u64 = 2000 * MILLISECOND_NS;
 const GRACE_OF_PLACES_NS: u64 = 12_000 * MILLISECOND_NS;
 
-/// The server, and how it is reached.
+/// The server and its addresses.
 struct Subject {
     target: Target,
     clients: SocketAddr,
     /// Its neighbours' port.
     peers: Option<(HostPort, SocketAddr)>,
-    /// The herd that it is in, unless it is known by its address alone.
+    /// The herd of the server, unless only its address is known.
     herd: Option<HerdConfig>,
 }
 
-/// Attacks, and prints what it came to.
+/// Attacks, and prints the report.
 pub(crate) fn run(abuse: &Abuse, stop: &Stop) -> Result<(), Failure> {
     let report = measure(abuse, stop)?;
     if abuse.json {
@@ -118,11 +118,11 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
             Ok(before) => Some((operator, before)),
             Err(why) if abuse.secret_file.is_some() => {
                 return Err(Failure::Failed(format!(
-                    "the server does not say how its links are: {why}"
+                    "the server does not report its links: {why}"
                 )));
             }
             Err(why) => {
-                notes.push(format!("the links are not known: {why}"));
+                notes.push(format!("the state of the links is unknown: {why}"));
                 None
             }
         },
@@ -181,7 +181,8 @@ fn measure(abuse: &Abuse, stop: &Stop) -> Result<Report, Failure> {
         .judged(first_failure.as_deref()))
 }
 
-/// What goes on at the same time, each on a thread of its own; the polite clients have this one.
+/// The parts that run in parallel, each on its own thread. The polite clients run on the calling
+/// thread.
 struct Threads<'a> {
     kind: Kind,
     connections: usize,
@@ -189,11 +190,11 @@ struct Threads<'a> {
     payload: Payload,
     operator: Option<&'a (Operator, Standing)>,
     footprint: &'a Footprint,
-    /// How long the last answers are waited for.
+    /// The longest wait for the last answers.
     grace_ns: u64,
 }
 
-/// What was found on all of them.
+/// The results of all threads.
 struct Found {
     attack: Attack,
     links: Option<links::Links>,
@@ -216,7 +217,7 @@ impl Threads<'_> {
         let ends = &ends;
         thread::scope(|scope| {
             let attack = scope.spawn(move || {
-                // Whatever it ends with, nothing is watched that is over.
+                // However this thread ends, the other threads end too.
                 let _end = End(ends);
                 let (kind, connections) = (self.kind, self.connections);
                 attack::run(kind, connections, self.dialler, self.payload, ends)
@@ -247,9 +248,9 @@ impl Threads<'_> {
     }
 }
 
-/// A thread that panicked has said why.
+/// Joins a thread. If it panicked, it has already printed the reason.
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> Result<T, Failure> {
-    let failed = |_| Failure::Failed("a thread of the measuring failed".to_owned());
+    let failed = |_| Failure::Failed("a thread of the measurement failed".to_owned());
     thread.join().map_err(failed)
 }
 
@@ -295,7 +296,7 @@ impl Subject {
         })
     }
 
-    /// Calls the server at one of its addresses. The name was looked up and checked, and is not
+    /// A dialler for one of the server's addresses. The name was looked up and checked, and is not
     /// looked up again.
     fn dialler(&self, address: SocketAddr, sources: &Sources, stop: &Stop) -> Dialler {
         let is_clients = address == self.clients;
@@ -305,28 +306,28 @@ impl Subject {
                 host: address.ip().to_string(),
                 port: address.port(),
             },
-            // Connections to the neighbours' port say nothing.
+            // Connections to the neighbours' port send nothing.
             tls: self.target.tls.clone().filter(|_| is_clients),
         };
         Dialler::new(&target, PATIENCE, stop).from(sources.addresses().to_vec())
     }
 
-    /// Which of its addresses the attack is on.
+    /// The attacked address of the server.
     fn aim(&self, kind: Kind) -> Result<SocketAddr, Failure> {
         match (kind, &self.peers) {
             (Kind::Links, Some((_, peers))) => Ok(*peers),
-            (Kind::Links, None) => Err(needs_peers("links is an attack on it")),
+            (Kind::Links, None) => Err(needs_peers("links attacks it")),
             (Kind::Lines | Kind::Unread | Kind::Faults | Kind::Names | Kind::Places, _) => {
                 Ok(self.clients)
             }
         }
     }
 
-    /// The herd's secrets, as `herd-client status` finds them. `None` if the server cannot be asked
-    /// with any: it is known by its address alone, and no secret is given.
+    /// The herd's secrets, found like those of `herd-client status`. `None` if the server cannot be
+    /// asked, because only its address is known and no secret is given.
     fn secrets(&self, abuse: &Abuse) -> Result<Option<Secrets>, Failure> {
         if abuse.secret_file.is_some() && self.peers.is_none() {
-            return Err(needs_peers("the server's STATUS is asked there"));
+            return Err(needs_peers("--secret-file is for questions to it"));
         }
         let variable = std::env::var("HERD_SECRET").ok();
         let variable = variable.map(|text| text.trim().to_owned());
@@ -339,7 +340,7 @@ impl Subject {
         if let Some(herd) = &self.herd {
             return Ok(Some(herd.secrets(&overrides)?.0));
         }
-        // A preset has no secret of its own: this is the one that is given.
+        // A preset has no secret, so this is the one of the options.
         let preset = HerdConfig::load(&Source::Preset("2021".to_owned()), None)?;
         Ok(match preset.secrets(&overrides)? {
             (_, SecretSource::None) => None,
@@ -347,7 +348,7 @@ impl Subject {
         })
     }
 
-    /// Who asks the STATUS of the server `name`, if that can be asked.
+    /// The operator that asks for the STATUS of the server `name`, if that is possible.
     fn operator(&self, secrets: Option<Secrets>, name: &str) -> Result<Option<Operator>, Failure> {
         let (Some(secrets), Some((_, address))) = (secrets, &self.peers) else {
             return Ok(None);
@@ -365,11 +366,11 @@ impl Subject {
 
 fn needs_peers(why: &str) -> Failure {
     Failure::Usage(format!(
-        "the server's address for neighbours is needed, because {why}: give --peers host:port, or SERVER by its name, with --config FILE"
+        "the server's address for neighbours is needed, because {why}; give --peers host:port, or the server's name with --config FILE"
     ))
 }
 
-/// What is to be known before the figures are read.
+/// Notes for the reader of the figures.
 fn notes(abuse: &Abuse, subject: &Subject) -> Vec<String> {
     let mut notes = Vec::new();
     let usual = Sources::of(match subject.clients.ip() {
@@ -382,7 +383,7 @@ fn notes(abuse: &Abuse, subject: &Subject) -> Vec<String> {
     };
     if effective(&abuse.from).share_one_with(&effective(&abuse.polite_from)) {
         notes.push(
-            "the attack and the polite clients come from one address, so a limit by address holds for both together; see --from and --polite-from".to_owned(),
+            "the attack and the polite clients use the same address, so limits by address count them together; see --from and --polite-from".to_owned(),
         );
     }
     notes

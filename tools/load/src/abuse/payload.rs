@@ -1,35 +1,35 @@
-//! What an attack sends.
+//! The data that an attack sends.
 
 use crate::abuse::cli::Kind;
 use crate::clock::SECOND_NS;
 
-/// Bytes that are repeated without being made anew.
+/// The length of a chunk of repeated commands.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// The longest line that a server takes.
+/// The greatest length of a line that a server accepts.
 const LONG_LINE_BYTES: usize = 4096;
-/// Commands that are made at once, where each differs from the one before.
+/// The number of commands that are made at once, if all commands differ.
 const NAMES_AT_ONCE: u64 = 64;
 const QUESTIONS_AT_ONCE: u64 = 4;
-/// Different radii of a `WHATSAT`, in metres from 1.
+/// The number of radii of a `WHATSAT`: from 1 m on, in steps of 1 m.
 const RADII: u64 = 50_000;
 const LOCATION: &str = "+34.068930-118.445127";
 
-/// Makes what the connections of one attack send.
+/// Makes the data for the connections of one attack.
 pub(crate) struct Payload {
     kind: Kind,
     prefix: String,
-    /// Tells the names of this run from those of others.
+    /// A part of the names, which differs between runs.
     run: String,
-    /// Commands that are sent over and over; empty if each is another.
+    /// Repeated commands. Empty if all commands differ.
     chunk: Vec<u8>,
-    /// Bytes of each command in the chunk.
+    /// The length of each command in the chunk, in bytes.
     command_bytes: usize,
-    /// The number of commands that were made.
+    /// The number of commands so far.
     made: u64,
 }
 
 impl Payload {
-    /// What an attack sends that begins at this wall time.
+    /// The data of an attack that starts at this wall time.
     pub(crate) fn new(kind: Kind, prefix: &str, run: &str, wall_ns: u64) -> Payload {
         let command = match kind {
             Kind::Lines => [vec![1; LONG_LINE_BYTES], b"\n".to_vec()].concat(),
@@ -48,12 +48,12 @@ impl Payload {
         }
     }
 
-    /// Commands that are sent over and over, and the bytes of each; `None` if each is another.
+    /// Repeated commands, and the length of each. `None` if all commands differ.
     pub(crate) fn repeated(&self) -> Option<(&[u8], usize)> {
         (!self.chunk.is_empty()).then_some((self.chunk.as_slice(), self.command_bytes))
     }
 
-    /// Appends what a connection sends first.
+    /// Appends the first data of a connection.
     pub(crate) fn begin(&self, out: &mut Vec<u8>, wall_ns: u64) {
         if self.kind == Kind::Places {
             let known = iamat(&format!("{}-asked", self.prefix), wall_ns);
@@ -61,7 +61,7 @@ impl Payload {
         }
     }
 
-    /// Appends the next commands, if they are made one by one.
+    /// Appends the next commands, if all commands differ.
     pub(crate) fn make(&mut self, out: &mut Vec<u8>, wall_ns: u64) {
         let commands = match self.kind {
             Kind::Names => NAMES_AT_ONCE,
@@ -81,8 +81,8 @@ impl Payload {
         self.made += commands;
     }
 
-    /// Whether a refusal repeats one of these commands. Other refusals say why the connection is
-    /// rejected.
+    /// Whether a refusal repeats one of these commands. Other refusals are the reason of a rejected
+    /// connection.
     pub(crate) fn is_repeated_in(&self, refusal: &[u8]) -> bool {
         match self.chunk.get(..self.command_bytes.min(8)) {
             Some(beginning) if !beginning.is_empty() => {

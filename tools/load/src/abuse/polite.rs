@@ -1,9 +1,8 @@
-//! Polite clients: an `IAMAT` each 50 ms, whatever the server does, and from some a `WHATSAT` now
-//! and then. Their latencies show what
-//! the attack does to others.
+//! Polite clients. Each sends an `IAMAT` every 50 ms, whatever the server does. Some also send a
+//! `WHATSAT` at times. Their latencies show the effect of the attack on other clients.
 //!
-//! A latency counts from when its command was due, so a server that stalls makes all commands slow
-//! that were due meanwhile, and not only the one that it held up.
+//! A latency starts when its command is due. So if a server stalls, all commands that become due in
+//! that time are slow, and not only the first one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,32 +23,32 @@ use crate::socket::{Received, Socket};
 use crate::stop::{Stop, before_measuring};
 use crate::tally::histogram;
 
-/// How often each client sends an `IAMAT`.
+/// The interval between `IAMAT`s of a client.
 const INTERVAL_NS: u64 = 50 * MILLISECOND_NS;
-/// How often each of those that ask sends a `WHATSAT`: longer than Places takes, because answers
+/// The interval between `WHATSAT`s of a client. It is longer than Places takes, because answers
 /// come in order.
 const ASKING_NS: u64 = 500 * MILLISECOND_NS;
-/// Of so many `IAMAT`s of a client one is of a new client, and which.
+/// Of this many `IAMAT`s of a client, the one with this number is of a new client.
 const NEW: (u64, u64) = (10, 7);
-/// After so long a connection that was lost is made again.
+/// The wait before a lost connection is made again.
 const REDIAL_NS: u64 = 100 * MILLISECOND_NS;
-/// How long the first answers may take.
+/// The time limit of the first answers.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the poll waits at most.
+/// The longest wait of the poll.
 const POLL_NS: u64 = 50 * MILLISECOND_NS;
 const READ_BYTES: usize = 64 * 1024;
-/// The places that a `WHATSAT` asks for at most.
+/// The greatest number of places that a `WHATSAT` asks for.
 const BOUND: u8 = 5;
 const RADIUS_KM: u8 = 10;
 
-/// Who the polite clients are.
+/// The options of the polite clients.
 pub(crate) struct Manner {
-    /// Those that say where they are, and those that ask what is near them.
+    /// The number of clients with `IAMAT`s, and the number with `WHATSAT`s.
     pub(crate) clients: usize,
     pub(crate) askers: usize,
-    /// How their names begin.
+    /// The beginning of their names.
     pub(crate) prefix: String,
-    /// Tells the new names of this run from those of others.
+    /// A part of the new names, which differs between runs.
     pub(crate) run: String,
 }
 
@@ -57,37 +56,37 @@ pub(crate) struct Manner {
 pub(crate) struct Figures {
     pub(crate) asked: u64,
     pub(crate) answered: u64,
-    /// Commands that were answered with a refusal, and those whose connection was rejected.
+    /// Refused commands, and commands on a rejected connection.
     pub(crate) refused: u64,
-    /// Those of them that were `IAMAT`s of new clients.
+    /// Those of them with a new client.
     pub(crate) refused_new: u64,
-    /// Commands that were sent on a connection that was lost.
+    /// Commands on a lost connection.
     pub(crate) lost: u64,
     pub(crate) connections_lost: u64,
     pub(crate) connections_rejected: u64,
-    /// What the first refusal said.
+    /// The text of the first refusal.
     pub(crate) first_refusal: Option<String>,
-    /// Commands without an answer at the end, and how long the oldest was due.
+    /// Commands without an answer at the end, and the wait of the oldest one.
     pub(crate) unanswered: u64,
     pub(crate) oldest_unanswered_ns: u64,
-    /// Latencies of `IAMAT`s before the attack, and under it.
+    /// Latencies of `IAMAT`s before the attack, and under attack.
     pub(crate) alone: Histogram<u64>,
     pub(crate) under_attack: Histogram<u64>,
     /// The same of `WHATSAT`s.
     pub(crate) whatsat_alone: Histogram<u64>,
     pub(crate) whatsat_under_attack: Histogram<u64>,
-    /// How late this program was: what it adds to the latencies itself.
+    /// The delay of this program, which is a part of the latencies.
     pub(crate) late: Histogram<u64>,
 }
 
-/// When a command was due.
+/// The phase in which a command was due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Nothing counts.
+    /// Latencies do not count.
     Introduction,
     Alone,
     UnderAttack,
-    /// Nothing more becomes due.
+    /// No more commands become due.
     Over,
 }
 
@@ -111,15 +110,16 @@ struct Client {
     name: String,
     socket: Option<Socket>,
     is_open: bool,
-    /// When it is connected again.
+    /// The time of the next attempt to connect.
     redial_ns: Option<u64>,
-    /// Commands without an answer, the oldest first; the first `sent` were given to the connection.
+    /// Commands without an answer, the oldest first. The first `sent` of them were given to the
+    /// connection.
     asked: VecDeque<Asked>,
     sent: usize,
     out: Vec<u8>,
-    /// An answer that has not come whole.
+    /// An incomplete answer.
     tail: Vec<u8>,
-    /// Whether it asks what is near it.
+    /// Whether it sends `WHATSAT`s.
     is_asker: bool,
     next_due_ns: u64,
     number: u64,
@@ -136,13 +136,13 @@ pub(crate) struct Polite {
     phase: Phase,
     new_names: u64,
     figures: Figures,
-    /// The server's name, as its answers have it.
+    /// The server's name in its answers.
     server: String,
     scratch: Vec<u8>,
 }
 
 impl Polite {
-    /// Connects them, and has each say where it is.
+    /// Connects the clients, and sends the position of each.
     pub(crate) fn connect(
         manner: Manner,
         mut dialler: Dialler,
@@ -208,18 +208,18 @@ impl Polite {
             return Err(before_measuring());
         }
         let what = match &self.figures.first_refusal {
-            Some(refusal) => format!("refuses the polite clients before the attack: ? {refusal}"),
+            Some(refusal) => format!("refused the polite clients before the attack: ? {refusal}"),
             None if self.figures.connections_lost > 0 => {
-                "closes the connections of the polite clients before the attack".to_owned()
+                "closed the connections of the polite clients before the attack".to_owned()
             }
             None if self.is_waiting() => format!(
-                "does not answer the polite clients before the attack; {} s were waited for it",
+                "did not answer the polite clients before the attack, within {} s",
                 PATIENCE.as_secs()
             ),
             None => return Ok(()),
         };
         Err(Failure::Failed(format!(
-            "the server {what}; herd-client status says how it is"
+            "the server {what}; run herd-client status to find the problem"
         )))
     }
 
@@ -228,8 +228,8 @@ impl Polite {
         &self.server
     }
 
-    /// Goes on until then, or until a signal comes; where nothing becomes due, only until all is
-    /// answered.
+    /// Runs until that time, or until a signal comes. If no more commands become due, it also ends
+    /// when all are answered.
     pub(crate) fn run(
         &mut self,
         phase: Phase,
@@ -244,7 +244,8 @@ impl Polite {
         let mut tick_ns = start_ns;
         loop {
             let now_ns = self.clock.now_ns();
-            // Also what became due while this thread was not run, shortly before the end.
+            // Includes commands that became due shortly before the end, while this thread did not
+            // run.
             self.ask_what_is_due(now_ns.min(until_ns - 1));
             let is_done = !self.issues() && !self.is_waiting();
             if now_ns >= until_ns || is_done || (stop.is_wanted() && phase != Phase::Over) {
@@ -259,7 +260,7 @@ impl Polite {
             let patience = self.patience(now_ns, until_ns);
             match self.poll.poll(&mut events, Some(patience)) {
                 Ok(()) => {}
-                // A signal, which the next turn looks for.
+                // A signal. The next turn checks for it.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(system("wait for answers")(error)),
             }
@@ -281,7 +282,7 @@ impl Polite {
         self.clients.iter().any(|client| !client.asked.is_empty())
     }
 
-    /// The first commands become due one after the other, so that they are spread evenly.
+    /// Spreads the first commands evenly over the interval.
     fn plan(&mut self, start_ns: u64) {
         let clients = self.clients.len() as u64;
         for (number, client) in (0..).zip(&mut self.clients) {
@@ -337,7 +338,7 @@ impl Polite {
         self.send(index);
     }
 
-    /// Gives the connection what it was not given, and writes.
+    /// Gives new commands to the connection, and writes.
     fn send(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if !client.is_open {
@@ -354,7 +355,7 @@ impl Polite {
             Ok(count) => {
                 client.out.drain(..count);
             }
-            // What the server said before it closed the connection is read first.
+            // The server may have sent a reason before it closed the connection, so read it first.
             Err(_) if socket.is_readable() => {}
             Err(_) => self.lose(index),
         }
@@ -393,7 +394,7 @@ impl Polite {
         }
     }
 
-    /// Takes all answers that have come whole.
+    /// Takes all complete answers.
     fn take_answers(&mut self, index: usize) -> Result<(), Failure> {
         loop {
             let client = &mut self.clients[index];
@@ -406,7 +407,7 @@ impl Polite {
                 let words = Escaped(said).to_string();
                 self.figures.first_refusal.get_or_insert(words);
                 if client.asked.front().filter(is_echo).is_none() {
-                    // It is not what was asked, so it is why the connection is rejected.
+                    // It does not repeat the command, so it is the reason of a rejected connection.
                     self.reject(index);
                     return Ok(());
                 }
@@ -416,7 +417,7 @@ impl Polite {
             }
             let wrong = |asked: &[u8]| {
                 Failure::Failed(format!(
-                    "a polite client got a wrong answer\n  sent      {}\n  got       {}",
+                    "wrong answer for a polite client\n  sent      {}\n  got       {}",
                     Escaped(asked.trim_ascii_end()),
                     Escaped(line)
                 ))
@@ -424,12 +425,12 @@ impl Polite {
             let Some(asked) = client.asked.front().filter(|_| client.sent > 0) else {
                 return Err(wrong(b""));
             };
-            let told = asked.command.trim_ascii_end();
+            let command = asked.command.trim_ascii_end();
             let outcome = match (asked.kind, server_of(line)) {
                 (_, None) => return Err(wrong(&asked.command)),
                 (Kind::Known | Kind::New, Some(server)) => {
-                    let told = told.strip_prefix(b"IAMAT ").unwrap_or(told);
-                    if !line.ends_with(told) {
+                    let arguments = command.strip_prefix(b"IAMAT ").unwrap_or(command);
+                    if !line.ends_with(arguments) {
                         return Err(wrong(&asked.command));
                     }
                     if self.server.is_empty() {
@@ -462,7 +463,7 @@ impl Polite {
         }
     }
 
-    /// The oldest command has its answer.
+    /// The oldest command is answered.
     fn answered(&mut self, index: usize, outcome: Outcome) {
         let now_ns = self.clock.now_ns();
         let client = &mut self.clients[index];
@@ -487,7 +488,7 @@ impl Polite {
         self.figures.answered += 1;
     }
 
-    /// The server rejects the connection: all that was sent on it is refused.
+    /// The server rejects the connection. All commands on it are refused.
     fn reject(&mut self, index: usize) {
         self.figures.connections_rejected += 1;
         let client = &mut self.clients[index];
@@ -497,7 +498,7 @@ impl Polite {
         self.disconnect(index);
     }
 
-    /// The connection is lost, and all that was sent on it.
+    /// The connection is lost, with all commands on it.
     fn lose(&mut self, index: usize) {
         let client = &mut self.clients[index];
         if client.is_open {
@@ -537,8 +538,8 @@ impl Polite {
         }
     }
 
-    /// How long the poll may wait. It counts in milliseconds, rounded up; so the last one is spent
-    /// awake, and no command is late because of it.
+    /// The longest wait of the poll. Its timeout is in milliseconds, rounded up. So the last
+    /// millisecond is spent without sleep, and no command is late because of it.
     fn patience(&self, now_ns: u64, until_ns: u64) -> Duration {
         let mut wait_ns = POLL_NS.min(until_ns - now_ns);
         if self.issues() {
@@ -549,7 +550,7 @@ impl Polite {
         Duration::from_nanos(wait_ns)
     }
 
-    /// Their commands and latencies until now.
+    /// The commands and latencies so far.
     pub(crate) fn figures(mut self) -> Figures {
         let now_ns = self.clock.now_ns();
         for asked in self.clients.iter().flat_map(|client| &client.asked) {
@@ -605,7 +606,7 @@ fn watch(poll: &Poll, socket: &mut Socket, index: usize) -> io::Result<()> {
         .register(socket.source(), Token(index), interest)
 }
 
-/// A length of time of some minutes at most.
+/// A duration in nanoseconds. It has to be below an hour.
 pub(crate) fn ns(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! What an attack came to, as one JSON object; [`table`](crate::abuse::table) shows the same to
-//! people. The fields are listed in `herd-load abuse --help`.
+//! The result of an attack, as one JSON object. [`table`](crate::abuse::table) prints it as text.
+//! `herd-load abuse --help` lists the fields.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::process::Usage;
 use crate::report::{Latency, Server, counted};
 use crate::units::time;
 
-/// Everything that an attack came to.
+/// The result of an attack.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(crate) program: &'static str,
@@ -24,7 +24,7 @@ pub(crate) struct Report {
     pub(crate) server: Server,
     pub(crate) parameters: Parameters,
     pub(crate) interrupted: bool,
-    /// How long the attack lasted.
+    /// The length of the attack.
     pub(crate) duration_s: f64,
     pub(crate) attack: Attack,
     pub(crate) polite: Polite,
@@ -36,11 +36,11 @@ pub(crate) struct Report {
     pub(crate) processes: Vec<Usage>,
     pub(crate) generator: Usage,
     pub(crate) notes: Vec<String>,
-    /// What the exit status is 1 for.
+    /// The reasons for exit status 1.
     pub(crate) failures: Vec<String>,
 }
 
-/// The options, with the values that they had.
+/// The values of the options.
 #[derive(Serialize)]
 pub(crate) struct Parameters {
     pub(crate) tls: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Parameters {
     pub(crate) prefix: String,
 }
 
-/// What the attack did, and how the server answered.
+/// The actions of the attack, and the answers of the server.
 #[derive(Serialize)]
 pub(crate) struct Attack {
     pub(crate) connected: u64,
@@ -96,7 +96,7 @@ pub(crate) struct Polite {
     pub(crate) late_us: Option<Latency>,
 }
 
-/// How the links were.
+/// The state of the links.
 #[derive(Serialize)]
 pub(crate) struct Links {
     pub(crate) before: Vec<String>,
@@ -113,7 +113,7 @@ pub(crate) struct Links {
 }
 
 impl Attack {
-    /// These, in so many seconds.
+    /// The figures of an attack of this length.
     pub(crate) fn of(attack: attack::Attack, seconds: f64) -> Attack {
         let per_s = |count: u64| count as f64 / seconds.max(0.001);
         let attack::Attack {
@@ -221,7 +221,7 @@ impl From<links::Links> for Links {
 }
 
 impl Report {
-    /// The report, with what was seen of the server's process and files.
+    /// The report, with the samples of the server's process and files.
     pub(crate) fn beside(self, seen: Seen) -> Report {
         let Seen {
             memory,
@@ -243,14 +243,14 @@ impl Report {
         let half_us = self.parameters.polite_p99_ms * 1000.0 / 2.0;
         if let Some(late) = self.polite.late_us.as_ref().filter(|it| it.p99 > half_us) {
             self.notes.push(format!(
-                "herd-load itself was late by {} (p99), which is in the polite latencies; give it cores of its own",
+                "herd-load itself was late by {} (p99), and this delay is in the polite latencies; give herd-load its own cores",
                 time(late.p99)
             ));
         }
         self
     }
 
-    /// The report, with what the exit status is 1 for.
+    /// The report, with the reasons for exit status 1.
     pub(crate) fn judged(self, first_failure: Option<&str>) -> Report {
         let failures = self.judge(first_failure);
         Report { failures, ..self }
@@ -259,7 +259,7 @@ impl Report {
     fn judge(&self, first_failure: Option<&str>) -> Vec<String> {
         let mut failures = Vec::new();
         if self.attack.connected == 0 {
-            let why = first_failure.unwrap_or("there was no time for it");
+            let why = first_failure.unwrap_or("the time was too short");
             failures.push(format!("the attack made no connection: {why}"));
         }
         let (polite, parameters) = (&self.polite, &self.parameters);
@@ -278,7 +278,7 @@ impl Report {
             if let Some(latency) = latency.as_ref().filter(|it| it.p99 >= limit_us) {
                 let (p99, limit) = (time(latency.p99), time(limit_us));
                 failures.push(format!(
-                    "polite {what} p99 is {p99}, which is not below {limit}"
+                    "the p99 of polite {what}s is {p99}, which is not below {limit}"
                 ));
             }
         }
@@ -317,15 +317,17 @@ impl Report {
         }
         if links.after.is_none() {
             let why = links.first_failure.as_deref().unwrap_or_default();
-            failures.push(format!("the links after the attack are not known: {why}"));
+            failures.push(format!(
+                "the state of the links after the attack is unknown: {why}"
+            ));
         }
         if links.restarted {
-            failures.push("the server began another life".to_owned());
+            failures.push("the server restarted".to_owned());
         }
         failures
     }
 
-    /// What failed, in one line.
+    /// The failures, in one line.
     pub(crate) fn failure(&self) -> Option<String> {
         (!self.failures.is_empty()).then(|| self.failures.join("; "))
     }
@@ -459,12 +461,12 @@ pub(crate) mod tests {
         assert_eq!(report().judge(None), Vec::<String>::new());
         let mut slow = report();
         slow.parameters.polite_p99_ms = 98.0;
-        let iamat = "polite IAMAT p99 is 99.0 ms, which is not below 98.0 ms";
+        let iamat = "the p99 of polite IAMATs is 99.0 ms, which is not below 98.0 ms";
         assert_eq!(slow.judge(None), [iamat]);
         slow.polite.whatsat_under_attack = slow.polite.alone.clone();
         assert_eq!(slow.judge(None), [iamat]);
         slow.parameters.whatsat_p99_ms = 90.0;
-        let whatsat = "polite WHATSAT p99 is 99.0 ms, which is not below 90.0 ms";
+        let whatsat = "the p99 of polite WHATSATs is 99.0 ms, which is not below 90.0 ms";
         assert_eq!(slow.judge(None), [iamat, whatsat]);
     }
 
@@ -500,11 +502,11 @@ pub(crate) mod tests {
             ),
             (
                 |it| it.links.as_mut().unwrap().after = None,
-                "the links after the attack are not known",
+                "the state of the links after the attack is unknown",
             ),
             (
                 |it| it.links.as_mut().unwrap().restarted = true,
-                "the server began another life",
+                "the server restarted",
             ),
         ];
         for (change, part) in cases {

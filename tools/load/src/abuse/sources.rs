@@ -1,4 +1,4 @@
-//! Addresses of this machine that connections are made from.
+//! The source addresses of connections.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -7,10 +7,10 @@ use herd_testkit::failure::Failure;
 
 use crate::dial::bound_to;
 
-/// The most addresses that can be given.
+/// The greatest number of addresses.
 const MAX_SOURCES: usize = 65_536;
 
-/// Addresses, in the order in which they were given. None: the system chooses.
+/// Addresses, in the order of the option. If it is empty, the system chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sources {
     text: String,
@@ -18,19 +18,21 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Reads addresses and ranges of them, joined by commas.
+    /// Parses addresses and ranges of them, joined by commas.
     pub(crate) fn parse(text: &str) -> Result<Sources, String> {
         let mut addresses = Vec::new();
         for part in text.split(',').filter(|_| !text.is_empty()) {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             let (first, last) = (address(first)?, address(last)?);
             let range = range(first, last).ok_or_else(|| {
-                format!("{part} is no range: it must be two addresses of one family, the lower one first")
+                format!(
+                    "{part} is not a range; give two addresses of one family, the lower one first"
+                )
             })?;
             let room = MAX_SOURCES - addresses.len();
             addresses.extend(range.take(room + 1));
             if addresses.len() > MAX_SOURCES {
-                return Err(format!("these are more than {MAX_SOURCES} addresses"));
+                return Err(format!("there are more than {MAX_SOURCES} addresses"));
             }
         }
         Ok(Sources {
@@ -39,7 +41,7 @@ impl Sources {
         })
     }
 
-    /// Reads one address.
+    /// Parses one address.
     pub(crate) fn parse_one(text: &str) -> Result<Sources, String> {
         let sources = Sources::parse(text)?;
         match sources.addresses.len() {
@@ -61,7 +63,7 @@ impl Sources {
         &self.addresses
     }
 
-    /// Whether some address is in both.
+    /// Whether both have an address in common.
     pub(crate) fn share_one_with(&self, other: &Sources) -> bool {
         match (self.addresses.as_slice(), other.addresses.as_slice()) {
             ([], []) => true,
@@ -69,28 +71,28 @@ impl Sources {
         }
     }
 
-    /// Checks that connections from all of them to `server` can be made.
+    /// Checks that this machine can connect from each of them to `server`.
     ///
     /// # Errors
-    /// This machine lacks an address, or it is of the other family.
+    /// This machine does not have the address, or the address is of the other family.
     pub(crate) fn check(&self, option: &str, server: SocketAddr) -> Result<(), Failure> {
         for &source in &self.addresses {
             if source.is_ipv4() != server.is_ipv4() {
                 let family = if server.is_ipv4() { 4 } else { 6 };
                 return Err(Failure::Usage(format!(
-                    "{option} {source}: the server's address is {}; give an IPv{family} address",
+                    "{option} {source}: the server's address is {}, so give an IPv{family} address",
                     server.ip()
                 )));
             }
             if source.is_loopback() != server.ip().is_loopback() {
                 return Err(Failure::Usage(format!(
-                    "{option} {source}: nothing goes from there to {}; give an address of the network that the server is in",
+                    "{option} {source}: there is no route from this address to {}; give an address of the server's network",
                     server.ip()
                 )));
             }
             bound_to(source).map_err(|error| {
                 Failure::Usage(format!(
-                    "{option} {source}: this machine cannot connect from there ({error}); give an address that it has, or add it with: ip address add {source} dev DEVICE"
+                    "{option} {source}: this machine cannot connect from this address ({error}); give an address of this machine, or add this one with: ip address add {source} dev DEVICE"
                 ))
             })?;
         }
@@ -101,7 +103,7 @@ impl Sources {
 impl fmt::Display for Sources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.text.as_str() {
-            "" => f.write_str("wherever the system chooses"),
+            "" => f.write_str("addresses that the system chooses"),
             text => f.write_str(text),
         }
     }
@@ -109,7 +111,7 @@ impl fmt::Display for Sources {
 
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
-        .map_err(|_| format!("{text:?} is no IP address; give one such as 127.0.1.1, or a range such as 127.0.1.1-127.0.1.100"))
+        .map_err(|_| format!("{text:?} is not an IP address; give one such as 127.0.1.1, or a range such as 127.0.1.1-127.0.1.100"))
 }
 
 /// The addresses from `first` to `last`.
@@ -153,10 +155,10 @@ mod tests {
     fn invalid_source_addresses_are_explained() {
         let mistake = |text: &str| Sources::parse(text).unwrap_err();
         for text in [",", "127.0.0.1,", "here", "127.0.0.1/24", "-"] {
-            assert!(mistake(text).contains("is no IP address"), "{text}");
+            assert!(mistake(text).contains("is not an IP address"), "{text}");
         }
         for text in ["127.0.0.2-127.0.0.1", "127.0.0.1-::1"] {
-            assert!(mistake(text).contains("is no range"), "{text}");
+            assert!(mistake(text).contains("is not a range"), "{text}");
         }
         let all = "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
         assert!(mistake(all).contains("more than 65536"));
@@ -175,13 +177,17 @@ mod tests {
             (
                 "192.0.2.1",
                 "10.0.0.1:1",
-                "this machine cannot connect from there",
+                "this machine cannot connect from this address",
             ),
             ("127.0.0.1", "[::1]:1", "give an IPv6 address"),
-            ("127.0.0.1", "10.0.0.1:1", "nothing goes from there"),
+            (
+                "127.0.0.1",
+                "10.0.0.1:1",
+                "there is no route from this address",
+            ),
         ] {
             let Err(Failure::Usage(what)) = check(text, server) else {
-                panic!("{text} is taken");
+                panic!("{text} is accepted");
             };
             assert!(what.contains(part), "{what}");
         }

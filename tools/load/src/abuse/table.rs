@@ -1,4 +1,4 @@
-//! What an attack came to, for people.
+//! The result of an attack, as text.
 
 use std::fmt::{self, Display};
 
@@ -9,7 +9,7 @@ use crate::report::Latency;
 use crate::table::{grouped, megabytes, number};
 use crate::units::time;
 
-/// The figures as a text of some lines.
+/// The figures as text.
 pub(crate) struct Table<'a>(pub(crate) &'a Report);
 
 impl Display for Table<'_> {
@@ -34,7 +34,7 @@ impl Display for Table<'_> {
         polite(f, report)?;
         match &report.links {
             Some(it) => links(f, it)?,
-            None => row(f, "links", "not asked for")?,
+            None => row(f, "links", "not measured")?,
         }
         if let Some(it) = &report.memory {
             row(f, "memory", &level(it, megabytes))?;
@@ -62,7 +62,7 @@ impl Display for Table<'_> {
         if report.failures.is_empty() {
             return writeln!(
                 f,
-                "passed: nothing polite was lost, refused or too slow, and no link was lost"
+                "passed: no polite command was lost, refused or too slow, and no link was lost"
             );
         }
         for failure in &report.failures {
@@ -79,7 +79,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, text: &str) -> fmt::Result {
 fn attack(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     let attack = &report.attack;
     let text = format!(
-        "{} connections at most, from {}; {} made ({} a second), {} closed by the server",
+        "at most {} connections, from {}; {} made ({} per second), {} closed by the server",
         grouped(attack.most_open as u64),
         report.parameters.from,
         grouped(attack.connected),
@@ -89,7 +89,7 @@ fn attack(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     row(f, "attack", &text)?;
     if attack.failed_connects > 0 {
         let text = format!(
-            "{} connections could not be made, {} of them for want of a port",
+            "{} connections failed, {} of them because no port was free",
             grouped(attack.failed_connects),
             grouped(attack.no_port)
         );
@@ -101,7 +101,7 @@ fn attack(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
             errors => format!(", {} errors of Places", grouped(errors)),
         };
         let text = format!(
-            "{} sent; {} commands answered, {} refused ({} a second together){errors}",
+            "{} sent; {} commands answered, {} refused ({} per second in total){errors}",
             bytes(attack.sent_bytes as f64),
             grouped(attack.answered),
             grouped(attack.refused),
@@ -150,12 +150,12 @@ fn links(f: &mut fmt::Formatter<'_>, links: &Links) -> fmt::Result {
     let before = names(links.before.iter().map(String::as_str).collect());
     let lost = names(links.lost.iter().map(String::as_str).collect());
     let text = format!(
-        "{before} before, lost: {lost}; a change unconfirmed for {} ms at most",
+        "{before} before, lost: {lost}; slowest confirmation of a change {} ms",
         grouped(links.max_lag_ms)
     );
     row(f, "links", &text)?;
     let text = format!(
-        "{} of {} STATUS questions answered, the slowest after {} ms",
+        "{} of {} STATUS questions answered, the slowest in {} ms",
         grouped(links.answered),
         grouped(links.asked),
         grouped(links.slowest_ms)
@@ -166,7 +166,7 @@ fn links(f: &mut fmt::Formatter<'_>, links: &Links) -> fmt::Result {
         .as_ref()
         .filter(|_| links.after.is_some())
     {
-        row(f, "", &format!("the first without an answer: {failure}"))?;
+        row(f, "", &format!("the first failed question: {failure}"))?;
     }
     if links.counted.is_empty() {
         return Ok(());
@@ -192,7 +192,7 @@ fn latency(latency: Option<&Latency>) -> String {
 
 fn level(level: &Level, shown: impl Fn(u64) -> String) -> String {
     format!(
-        "{} before, {} at most, {} after",
+        "{} before, maximum {}, {} after",
         shown(level.before),
         shown(level.most),
         shown(level.after)
@@ -201,7 +201,7 @@ fn level(level: &Level, shown: impl Fn(u64) -> String) -> String {
 
 fn written(growth: &Growth) -> String {
     format!(
-        "{} before, {} more ({} a second)",
+        "{} before, {} written ({} per second)",
         bytes(growth.before_bytes as f64),
         bytes(growth.written_bytes as f64),
         bytes(growth.bytes_per_s)
@@ -210,13 +210,13 @@ fn written(growth: &Growth) -> String {
 
 fn cpu(usage: &Usage, duration_s: f64) -> String {
     if usage.ended {
-        return "it ended while it was attacked".to_owned();
+        return "the process ended under attack".to_owned();
     }
     let ms = (usage.user_ms + usage.system_ms) as f64;
     format!("{:.0} % of a core", ms / duration_s.max(0.001) / 10.0)
 }
 
-/// Bytes in the unit that suits them.
+/// Bytes in a suitable unit.
 fn bytes(bytes: f64) -> String {
     match bytes {
         bytes if bytes < 999.5 => format!("{bytes:.0} B"),
@@ -236,22 +236,22 @@ mod tests {
         let expected = "\
 abuse faults: Riley at 127.0.0.1:10000, 10.0 s
 
-attack          64 connections at most, from 127.0.1.1-127.0.1.9; 70 made (7.0 a second), 6 closed by the server
-                2.0 MB sent; 0 commands answered, 999,000 refused (99,900 a second together)
+attack          at most 64 connections, from 127.0.1.1-127.0.1.9; 70 made (7.0 per second), 6 closed by the server
+                2.0 MB sent; 0 commands answered, 999,000 refused (99,900 per second in total)
 polite          4 clients from 127.0.0.1; 880 commands: 880 answered, 0 refused (0 of new clients), 0 lost, 0 unanswered
 IAMAT alone     p50 50.0 ms  p99 99.0 ms  max 100 ms
   under attack  p50 50.0 ms  p99 99.0 ms  max 100 ms
-links           Jaquez Juzang before, lost: none; a change unconfirmed for 3 ms at most
-                40 of 40 STATUS questions answered, the slowest after 12 ms
+links           Jaquez Juzang before, lost: none; slowest confirmation of a change 3 ms
+                40 of 40 STATUS questions answered, the slowest in 12 ms
 server counted  stale +3
-memory          10.0 MB before, 30.0 MB at most, 20.0 MB after
-descriptors     20 before, 84 at most, 20 after
-log             5 B before, 260.0 kB more (26.0 kB a second)
+memory          10.0 MB before, maximum 30.0 MB, 20.0 MB after
+descriptors     20 before, maximum 84, 20 after
+log             5 B before, 260.0 kB written (26.0 kB per second)
 server's CPU    15 % of a core
 herd-load's CPU 15 % of a core
 
 note: something to know
-passed: nothing polite was lost, refused or too slow, and no link was lost
+passed: no polite command was lost, refused or too slow, and no link was lost
 ";
         assert_eq!(Table(&report()).to_string(), expected);
     }
@@ -265,7 +265,7 @@ passed: nothing polite was lost, refused or too slow, and no link was lost
         let text = Table(&report).to_string();
         assert!(text.ends_with("\nfailed: polite p99 is 2.00 s\n"), "{text}");
         assert!(text.contains("rejected: there are 3 clients\n"), "{text}");
-        assert!(text.contains("links           not asked for\n"), "{text}");
+        assert!(text.contains("links           not measured\n"), "{text}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! When a run ends, why, and what came of it.
+//! The end of a run: when it comes, its reason, and the result.
 
 use super::{GRACE_NS, Outcome, Run};
 use crate::crew::{Connection, Trouble};
@@ -7,17 +7,17 @@ use crate::schedule::Schedule;
 use crate::stop::Stop;
 use crate::tally::Tally;
 
-/// Why it ends.
+/// The reason for the end.
 pub(super) enum End {
-    /// Everything is answered or given up.
+    /// No answer is due any more.
     Planned,
     Signal,
-    /// The server answered nothing for too long.
+    /// The server did not answer for too long.
     Silence(String),
 }
 
 impl Run<'_> {
-    /// Whether it ends now, and why.
+    /// The reason, if the run ends now.
     pub(super) fn end(&mut self, now_ns: u64, stop: &Stop) -> Option<End> {
         if stop.is_wanted() && self.stopping_ns.is_none() {
             self.stopping_ns = Some(now_ns);
@@ -29,7 +29,7 @@ impl Run<'_> {
                 Some(schedule) => !schedule.is_over(),
                 None => now_ns < window_end_ns && self.remaining > 0,
             };
-        // What was due in time is sent however late it is, but not for ever.
+        // Commands that became due in time are sent late, but only for a limited time.
         let last_ns = window_end_ns.saturating_add(self.plan.timeout_ns);
         self.given_up = is_stopping || now_ns > last_ns;
         if let Some(since_ns) = self.stopping_ns {
@@ -76,7 +76,7 @@ impl Run<'_> {
         }
     }
 
-    /// What to say if answers are due and none came for too long.
+    /// The message if answers are due and none came for too long.
     fn silence(&self, now_ns: u64) -> Option<String> {
         let silent_ns = now_ns.saturating_sub(self.progress_ns);
         if self.in_flight == 0 || silent_ns <= self.plan.timeout_ns {
@@ -88,7 +88,7 @@ impl Run<'_> {
         Some(failure.into_words())
     }
 
-    /// From when commands counted until no more did.
+    /// The length of the time in which commands counted.
     fn elapsed_ns(&self, now_ns: u64) -> u64 {
         let window = &self.tally.window_ns;
         let until = if let Some(stopped_ns) = self.stopping_ns {
@@ -96,10 +96,10 @@ impl Run<'_> {
         } else if self.plan.count == Some(self.tally.answers()) {
             self.tally.last_ns
         } else if now_ns < window.end {
-            // Silence, or all were asked and some were lost.
+            // Silence; or all commands were sent, and some were lost.
             now_ns
         } else if self.schedule.is_some() {
-            // What was due in time may have been answered long after.
+            // Commands that became due in time may have been answered much later.
             self.tally.last_ns.max(window.end)
         } else {
             window.end

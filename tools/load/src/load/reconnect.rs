@@ -1,9 +1,9 @@
-//! What becomes of a connection that is lost: it is made again, and introduces its clients as when it
-//! was made first, before it is asked anything that counts.
+//! Makes lost connections again. Like a first connection, such a connection introduces its clients
+//! before any command that counts.
 //!
 //! ```text
 //!   Open ─► Lost ──(a wait with jitter)──► Making ──(connect, handshake)──► Introducing ─► Open
-//!             ▲                               └──────────────┴── nothing comes of it ──┐
+//!             ▲                               └──────────────┴────────── failed ───────┐
 //!             └────────────────────────────────────────────────────────────────────────┘
 //! ```
 
@@ -17,7 +17,7 @@ use crate::crew::{INTRODUCED_AT_ONCE, Stage, Trouble};
 use crate::progress::Progress;
 
 impl Run<'_> {
-    /// The connection cannot be gone on with.
+    /// The connection is no longer usable.
     #[cold]
     pub(super) fn lose(
         &mut self,
@@ -29,7 +29,7 @@ impl Run<'_> {
         let connection = &self.crew.connections[index];
         if connection.stage != Stage::Open {
             let kind = trouble.kind();
-            let what = trouble.told(&self.crew.target, index, &connection.conversation);
+            let what = trouble.in_words(&self.crew.target, index, &connection.conversation);
             self.fail(index, kind, what.into_words(), progress);
             return Ok(());
         }
@@ -39,30 +39,26 @@ impl Run<'_> {
         if self.plan.stops_at_loss {
             return Err(failure);
         }
-        self.forget(index);
+        self.reset(index);
         self.lost = self.lost.with(&missing);
         self.outages.lost(now_ns);
         self.redial.lost(index, now_ns);
-        self.tell(
-            kind,
-            &(failure.into_words() + "; connecting again"),
-            progress,
-        );
+        self.report(kind, &(failure.into_words() + "; reconnecting"), progress);
         Ok(())
     }
 
-    /// Nothing came of an attempt to connect.
+    /// An attempt to connect failed.
     fn fail(&mut self, index: usize, kind: &str, what: String, progress: &Progress) {
-        self.forget(index);
+        self.reset(index);
         self.crew.dialler.forget();
         self.redial.failed(index, self.crew.clock.now_ns());
         let kind = format!("attempt: {kind}");
-        self.tell(&kind, &format!("{what}; trying again"), progress);
+        self.report(&kind, &format!("{what}; trying again"), progress);
         self.away = Some(what);
     }
 
-    /// Closes it, and forgets what was said on it.
-    fn forget(&mut self, index: usize) {
+    /// Closes the connection, and drops its commands and answers.
+    fn reset(&mut self, index: usize) {
         let connection = &mut self.crew.connections[index];
         self.in_flight -= connection.conversation.in_flight() as u64;
         connection.conversation.abandon();
@@ -70,14 +66,14 @@ impl Run<'_> {
         connection.stage = Stage::Lost;
     }
 
-    /// Tells a kind of trouble, the first time.
-    fn tell(&mut self, kind: &str, what: &str, progress: &Progress) {
-        if self.told.insert(kind.to_owned()) {
-            progress.tell(what);
+    /// Reports a kind of trouble, the first time.
+    fn report(&mut self, kind: &str, what: &str, progress: &Progress) {
+        if self.reported.insert(kind.to_owned()) {
+            progress.print(what);
         }
     }
 
-    /// Begins the attempts that are due, and ends those that take too long.
+    /// Starts the attempts that are due, and ends those that take too long.
     pub(super) fn reconnect(&mut self, now_ns: u64, progress: &Progress) -> Result<(), Failure> {
         if self.redial.is_idle() || self.given_up {
             return Ok(());
@@ -87,7 +83,7 @@ impl Run<'_> {
             let connection = &self.crew.connections[index];
             let why = match (&connection.socket, connection.stage) {
                 (Some(socket), Stage::Making) => socket.silence(),
-                (Some(_) | None, _) => "it gave no answer in time; see --timeout".to_owned(),
+                (Some(_) | None, _) => "it did not answer in time; see --timeout".to_owned(),
             };
             self.fail_to_connect(index, &io::Error::other(why), progress);
         }
@@ -113,7 +109,7 @@ impl Run<'_> {
         self.fail(index, &error.to_string(), what.into_words(), progress);
     }
 
-    /// Goes on with connect and handshake.
+    /// Continues the connect and the handshake.
     pub(super) fn advance(&mut self, index: usize, progress: &Progress) -> Result<(), Failure> {
         let connection = &mut self.crew.connections[index];
         let made = match &mut connection.socket {
@@ -136,7 +132,8 @@ impl Run<'_> {
         self.flush(index, progress)
     }
 
-    /// Introduces its next clients; when all have been answered, it is as good as before.
+    /// Introduces the connection's next clients. When all are answered, the connection is usable
+    /// again.
     pub(super) fn introduce(
         &mut self,
         index: usize,
@@ -153,7 +150,7 @@ impl Run<'_> {
         let end = if crew.introduce_all {
             crew.clients
         } else {
-            index as u32 + 1 // one of its own shows that the server answers
+            index as u32 + 1 // One of its clients is enough to show that the server answers.
         };
         let conversation = &mut connection.conversation;
         while client < end && conversation.in_flight() < INTRODUCED_AT_ONCE {
@@ -174,13 +171,13 @@ impl Run<'_> {
         if let Some(outage_ns) = self.outages.remade(now_ns) {
             let seconds = outage_ns as f64 / 1e9;
             let target = &self.crew.target;
-            let what = format!("connected to {target} again after {seconds:.2} s");
-            self.tell("again", &what, progress);
+            let what = format!("reconnected to {target} after {seconds:.2} s");
+            self.report("again", &what, progress);
         }
         self.ask_more_at(index, now_ns, wall_ns);
     }
 
-    /// What to say if connections are missing at the end.
+    /// The message if connections are missing at the end.
     pub(super) fn absence(&self) -> Option<String> {
         let missing = self.outages.missing();
         let why = match &self.away {
@@ -189,7 +186,7 @@ impl Run<'_> {
         };
         (missing > 0).then(|| {
             format!(
-                "{missing} of {} connections to {} were lost and not made again{why}",
+                "{missing} of {} connections to {} were lost, and reconnecting failed{why}",
                 self.crew.connections.len(),
                 self.crew.target
             )
