@@ -223,7 +223,7 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
     let status = running.wait()?;
     let stderr = errors
         .join()
-        .unwrap_or_else(|_| Err(io::Error::other("its errors could not be read")))?;
+        .unwrap_or_else(|_| Err(io::Error::other("its standard error could not be read")))?;
     Ok(Output {
         status,
         stdout,

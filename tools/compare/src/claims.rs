@@ -94,9 +94,8 @@ const RATE: Metric = Metric::Rate(HEADLINE);
 /// and output.
 const SMALL: Metric = Metric::Rate(PATIENT);
 const ONE_CORE: &str =
-    "Not measured: every server has one core here, so what a second one would add does not show.";
-const NOT_A_FIGURE: &str =
-    "Not measured: it is about how easy something is to write, and this measures programs.";
+    "Not measured: every server has one core here, so the effect of a second core does not show.";
+const NOT_A_FIGURE: &str = "Not measured: the claim is about how easy a program is to write, and this compares running programs.";
 
 /// All claims, by subject.
 pub const CLAIMS: &[Claim] = &[
@@ -260,7 +259,7 @@ pub const CLAIMS: &[Claim] = &[
         found: "sophiasharif/CS131",
         says: "Types that are checked only at run time make a program less reliable.",
         test: Test::Not(
-            "Not measured: all servers pass the same transcripts, and how often each was wrong on the way was not counted.",
+            "Not measured: all servers pass the same transcripts, and mistakes during their development were not counted.",
         ),
     },
     Claim {
@@ -308,7 +307,7 @@ fn not_measured(reason: &'static str) -> Finding {
     }
 }
 
-const MISSING: &str = "Not measured in this run: one of the two has no figure.";
+const MISSING: &str = "Not measured in this run: one of the two worlds has no figure.";
 
 fn two(
     figures: &Figures,

@@ -96,7 +96,8 @@ fn measure(options: &Options) -> Result<Comparison, String> {
         executable,
         core: cores.generator,
     };
-    let directory = tempfile::tempdir().map_err(|error| format!("no place for logs: {error}"))?;
+    let directory = tempfile::tempdir()
+        .map_err(|error| format!("cannot make a directory for logs: {error}"))?;
 
     let mut figures = Figures::default();
     let mut troubles = Vec::new();
@@ -123,7 +124,7 @@ fn measure(options: &Options) -> Result<Comparison, String> {
     children::go_on()?;
     if programs.is_empty() {
         return Err(
-            "none of these worlds can be run here; `herd-compare worlds` says what is missing"
+            "this machine can run none of these worlds; `herd-compare worlds` lists the missing tools"
                 .to_owned(),
         );
     }
@@ -143,7 +144,7 @@ fn measure(options: &Options) -> Result<Comparison, String> {
         directory: directory.path(),
         figures,
         troubles,
-        redis: Err("was not tried".to_owned()),
+        redis: Err("not tried".to_owned()),
         progress: Progress::on_stderr(estimate),
     };
     bench.run(&programs);
@@ -188,9 +189,7 @@ fn prepare(
 ) -> Result<(Program, String), Unprepared> {
     let is_asked_for = |names: &Vec<String>| names.iter().any(|name| name == world.name);
     if !options.worlds.as_ref().is_none_or(is_asked_for) {
-        return Err(Unprepared::Missing(
-            "was not asked for (--worlds)".to_owned(),
-        ));
+        return Err(Unprepared::Missing("not selected (--worlds)".to_owned()));
     }
     let versions = world.check().map_err(Unprepared::Missing)?;
     Ok((workshop.prepare(world)?, versions))

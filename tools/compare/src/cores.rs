@@ -23,9 +23,9 @@ impl Cores {
     /// The system does not list the cores.
     pub fn choose() -> Result<Cores, String> {
         let allowed = sched_getaffinity(None)
-            .map_err(|error| format!("cannot learn which cores may be used: {error}"))?;
+            .map_err(|error| format!("cannot read which cores this process may use: {error}"))?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-        let generator = cores.next().ok_or("no core may be used")?;
+        let generator = cores.next().ok_or("this process may use no core")?;
         Ok(Cores {
             server: cores.next_back().unwrap_or(generator),
             generator,

@@ -74,7 +74,7 @@ impl Counters {
         let syscalls = match (tried(SYSCALLS), strace) {
             (Ok(()), _) => Ok(Tracer::Perf),
             (Err(_), Ok(output)) if output.status.success() => Ok(Tracer::Strace),
-            (Err(reason), _) => Err(format!("{reason}; and strace is not there")),
+            (Err(reason), _) => Err(format!("{reason}; and strace is not installed")),
         };
         Counters {
             syscalls,

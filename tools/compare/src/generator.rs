@@ -136,7 +136,7 @@ pub fn outcome(text: &str) -> Result<Outcome, String> {
     let json: Value = serde_json::from_str(text.trim())
         .map_err(|error| format!("herd-load's figures are not JSON: {error}"))?;
     let number = |value: &Value, what: &str| {
-        let missing = || format!("herd-load's figures lack {what}");
+        let missing = || format!("{what} is missing in herd-load's figures");
         value.as_f64().ok_or_else(missing)
     };
     let process = &json["processes"][0];
@@ -206,12 +206,12 @@ mod tests {
         assert!(outcome("").unwrap_err().contains("not JSON"));
         assert_eq!(
             outcome("{\"latency_us\":null,\"duration_s\":1}").unwrap_err(),
-            "herd-load's figures lack answers"
+            "answers is missing in herd-load's figures"
         );
         let no_latency = SAID.replace("\"p99_9\"", "\"other\"");
         assert_eq!(
             outcome(&no_latency).unwrap_err(),
-            "herd-load's figures lack latency_us.p99_9"
+            "latency_us.p99_9 is missing in herd-load's figures"
         );
     }
 

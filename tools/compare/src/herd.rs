@@ -109,7 +109,7 @@ impl Herd {
         let names: Vec<&str> = servers.iter().map(|(name, _)| *name).collect();
         let place = |name: &str| {
             let found = names.iter().position(|server| *server == name);
-            found.ok_or_else(|| format!("{name} is linked, and no server of the herd"))
+            found.ok_or_else(|| format!("{name} has a link, but it is not a server of the herd"))
         };
         for (guest, host) in guests {
             members[place(host)?].plan.accept.push((*guest).to_owned());
@@ -132,7 +132,7 @@ impl Herd {
                 .map(|member| scope.spawn(|| Server::start(&member.program, &member.plan)))
                 .collect();
             let ended = |thread: thread::ScopedJoinHandle<'_, _>| {
-                let failed = |_| Err("starting a server failed".to_owned());
+                let failed = |_| Err("cannot start a server".to_owned());
                 thread.join().unwrap_or_else(failed)
             };
             starting.into_iter().map(ended).collect()
@@ -175,7 +175,7 @@ impl Herd {
     pub fn ask(&self, name: &str) -> Result<Standing, String> {
         let server = self.server(name).ok_or(format!("{name} does not run"))?;
         ask(server.peers, name, &server.plan().secret)
-            .map_err(|error| format!("{name} does not say how it stands: {error}"))
+            .map_err(|error| format!("{name} does not report its status: {error}"))
     }
 
     /// Waits until every running server is linked with all its running neighbours.
@@ -231,7 +231,7 @@ impl Herd {
             .members
             .iter_mut()
             .find(|member| member.plan.name == name);
-        let member = member.ok_or_else(|| format!("{name} is no server of the herd"))?;
+        let member = member.ok_or_else(|| format!("{name} is not a server of the herd"))?;
         member.server = Some(Server::start(&member.program, &member.plan)?);
         Ok(())
     }

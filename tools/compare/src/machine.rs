@@ -88,18 +88,18 @@ impl Noise {
         if let Some(load) = self.load_before.filter(|load| *load > BUSY * cores as f64) {
             let processes = if cores == 1 { "core" } else { "cores" };
             all.push(format!(
-                "the load average was {load:.1} on {cores} {processes} when it began: others were using the machine"
+                "the load average was {load:.1} on {cores} {processes} at the start: other programs were using the machine"
             ));
         }
         if let Some(spread) = self.typical_spread.filter(|spread| *spread > SPREAD) {
             all.push(format!(
-                "the middle half of the measurements of a rate typically lies {:.0} % of the median apart (quiet: below {:.0} %)",
+                "the typical spread of a rate was {:.0} % (on a quiet machine it is below {:.0} %)",
                 spread * 100.0,
                 SPREAD * 100.0
             ));
         }
         if self.one_core {
-            all.push("there was one core for both server and generator".to_owned());
+            all.push("the server and the generator shared one core".to_owned());
         }
         all
     }

@@ -20,10 +20,11 @@ use herd_compare::workshop::{Profile, Unprepared, Workshop};
 use herd_compare::worlds::{WORLDS, World};
 use herd_testkit::{output, say, signals};
 
-/// Runs herd-mio next to the same server written for other worlds
+/// Compares herd-mio with the same server written for other worlds
 ///
-/// Without a command, it builds every world's server, starts each, loads them in turn on the same core with the same generator, and writes
-/// one page with all figures. What this machine cannot run is skipped, and the page says why.
+/// Without a command, it builds and starts every world's server, and puts load on them in turn, on
+/// the same core and with the same generator. Then it writes one page with all figures. If this
+/// machine cannot run a world, that world is skipped, and the page gives the reason.
 #[derive(Parser)]
 #[command(name = "herd-compare", version, after_help = AFTER_HELP, max_term_width = 110)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -36,37 +37,38 @@ struct Cli {
 
 #[derive(Args)]
 struct Measuring {
-    /// A first look: half of the loads, shorter; less than three minutes once all is built
+    /// Use only half of the loads, and shorter ones; less than three minutes after the builds
     #[arg(long)]
     quick: bool,
-    /// Where the page goes [default: compare/report.html in cargo's target directory]
+    /// The file for the page [default: compare/report.html in cargo's target directory]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Where the figures go as JSON [default: beside the page]
+    /// The file for the figures as JSON [default: beside the page]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only these worlds
+    /// Measure only these worlds
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = PossibleValuesParser::new(WORLDS.map(|world| world.name)))]
     worlds: Option<Vec<String>>,
-    /// How often each load is measured [default: 5, or 3 with --quick]
+    /// The number of measurements of each load [default: 5, or 3 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: Option<u32>,
-    /// How long, each time [default: 2, or 0.3 with --quick]
+    /// The length of each measurement [default: 2, or 0.3 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     duration: Option<Duration>,
-    /// How long compilers at run time get to see some load before that [default: 3, or 0.5 with --quick]
+    /// The length of the load before all measurements, for just-in-time compilers [default: 3, or
+    /// 0.5 with --quick]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     settle: Option<Duration>,
-    /// How many connections fall silent [default: 5000, or 1000 with --quick]
+    /// The number of idle connections [default: 5000, or 1000 with --quick]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=50_000))]
     idle: Option<u32>,
 }
 
 #[derive(Subcommand)]
 enum What {
-    /// List the worlds: how long their servers are, and whether this machine can run them
+    /// List the worlds, with the length of their servers, and whether this machine can run them
     Worlds {
-        /// Also build those that it can run, as they are measured
+        /// Also build those that this machine can run, with the options of a measurement
         #[arg(long)]
         prepare: bool,
     },
@@ -76,17 +78,19 @@ const AFTER_HELP: &str = "\
 Examples:
   herd-compare                            measure all, and write a page with charts and tables
   herd-compare --quick                    the same, shorter
-  herd-compare --worlds mio,streams,node  only some
-  herd-compare worlds                     what is there, and what is missing
-  herd-compare worlds --prepare           build all that can be built
+  herd-compare --worlds mio,streams,node  only these worlds
+  herd-compare worlds                     list the worlds and missing tools
+  herd-compare worlds --prepare           build all worlds that this machine can build
 
-On a quiet machine: others' load is in the figures, and the page says so.
-tools/compare/README.md reads the programs of asyncio and herd-mio side by side.
+Use a quiet machine: the load of other programs affects the figures, and the page
+then has a warning. tools/compare/README.md explains the asyncio servers and
+herd-mio side by side.
 
-Ctrl-C ends all that was started, and leaves the last report as it is.
+Ctrl-C ends all child processes, and does not change the last report.
 
-Exit status: 0 if all went well, worlds that are missing included; 1 if one could
-not be built or measured; 2 for a mistake in usage; 128 + N after signal N.";
+Exit status: 0 if there was no error (a missing world is not an error); 1 if a
+world could not be built or measured; 2 for a mistake in usage; 128 + N after
+signal N.";
 
 fn main() -> ExitCode {
     signals::unblock();
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
     if let Some(number) = children::signal() {
         let _ = writeln!(
             io::stderr(),
-            "herd-compare: stopped by signal {number}; nothing that was started is left, and no report is written"
+            "herd-compare: stopped by signal {number}; all child processes have ended, and no report is written"
         );
         // The exit status of a shell for a program that a signal ended. Signal numbers are small
         // enough for it.
@@ -123,11 +127,11 @@ fn main() -> ExitCode {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_| "is not a number of seconds".to_owned())?;
+        .map_err(|_| "it must be a number of seconds".to_owned())?;
     if (0.01..=3600.0).contains(&seconds) {
         Ok(Duration::from_secs_f64(seconds))
     } else {
-        Err("has to be from 0.01 to 3600 seconds".to_owned())
+        Err("it must be from 0.01 to 3600 seconds".to_owned())
     }
 }
 
@@ -173,7 +177,9 @@ fn compare(measuring: &Measuring) -> Result<bool, String> {
         .count();
     let page = options.page_file.display();
     let seconds = comparison.took.as_secs();
-    say!("{page}: {met} of {measured} measured targets are met; measuring took {seconds} s");
+    say!(
+        "{page}: {met} of {measured} measured targets are reached; the measurement took {seconds} s"
+    );
     for complaint in comparison.noise.complaints(comparison.machine.cores) {
         say!("noise: {complaint}");
     }
@@ -193,7 +199,7 @@ fn worlds(prepare: bool) -> Result<bool, String> {
     say!(
         "{:<13} {:<40} {:>5}  this machine",
         "world",
-        "what it is",
+        "description",
         "lines"
     );
     for world in &WORLDS {

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use herd_testkit::clock::now;
 
-const LAYOUT: &str = "[{bar:30}] {elapsed_precise}, about {eta} to go: {msg}";
+const LAYOUT: &str = "[{bar:30}] {elapsed_precise}, about {eta} left: {msg}";
 
 /// The progress of a comparison.
 #[derive(Debug)]

@@ -105,7 +105,7 @@ pub fn page(of: &Comparison) -> String {
     );
     page.push_str(&noise(of));
     let chart = Chart {
-        title: "IAMAT answered per second by one server on one core: 50 connections, 16 in flight on each, log off",
+        title: "IAMATs per second that one server on one core answers: 50 connections, 16 in flight on each, log off",
         metric: Metric::Rate(HEADLINE),
         better: Better::More,
         who: &all,
@@ -125,8 +125,8 @@ pub fn page(of: &Comparison) -> String {
     );
     let _ = write!(
         page,
-        "<section>\n<h2>What reports have claimed</h2>\n<p>Reports of UCLA’s CS 131, which has set this very project since 2016, weigh \
-         asyncio against other worlds. A verdict here is about this machine and these versions, and no mark for a report.</p>\n{}</section>\n",
+        "<section>\n<h2>Claims of reports</h2>\n<p>UCLA’s course CS 131 has set this project since 2016, and its students’ reports compare \
+         asyncio with other worlds. A verdict here is about this machine and these versions. It does not judge a report.</p>\n{}</section>\n",
         tables::claims(&of.figures)
     );
     page.push_str("<section>\n<h2>All figures</h2>\n");
@@ -167,14 +167,14 @@ fn headline(figures: &Figures) -> String {
         .filter_map(|who| Some((who, figures.ratio("mio", who, rate)?)))
         .map(|(who, ratio)| {
             format!(
-                "{} as much as {}",
+                "{} as many commands per second as {}",
                 times(ratio).replace('×', " times"),
                 short(who)
             )
         })
         .collect();
     match parts.as_slice() {
-        [] => "The same server, written for many worlds, side by side".to_owned(),
+        [] => "The same server, written for many worlds".to_owned(),
         parts => format!("herd-mio answers {}", parts.join(" and ")),
     }
 }
@@ -193,7 +193,7 @@ fn lead(of: &Comparison) -> String {
     };
     let plural = if *cores == 1 { "core" } else { "cores" };
     format!(
-        "{kind} on {} ({cores} {plural}, {}): every world’s server does the same, passes the same transcripts, and had the same core.",
+        "{kind} on {} ({cores} {plural}, {}). Every world’s server does the same, passes the same transcripts, and ran on the same core.",
         escape(processor),
         escape(kernel)
     )
@@ -202,7 +202,9 @@ fn lead(of: &Comparison) -> String {
 fn noise(of: &Comparison) -> String {
     let mut complaints = of.noise.complaints(of.machine.cores);
     if !of.is_optimized {
-        complaints.push("the servers were built for debugging; run it with --release".to_owned());
+        complaints.push(
+            "the servers were built without optimization; run this with --release".to_owned(),
+        );
     }
     if complaints.is_empty() {
         return String::new();
@@ -214,7 +216,7 @@ fn noise(of: &Comparison) -> String {
             list
         });
     format!(
-        "<aside class=\"noise\" role=\"note\"><p><strong>This run was noisy.</strong> Rates and their ratios are rough, latencies more so; processor time, system calls and instructions suffer least.</p><ul>{list}</ul></aside>\n"
+        "<aside class=\"noise\" role=\"note\"><p><strong>This run was noisy.</strong> Rates and their ratios are rough, and latencies are even less exact. Processor time, system calls and instructions are affected least.</p><ul>{list}</ul></aside>\n"
     )
 }
 
@@ -229,7 +231,7 @@ fn limits(of: &Comparison) -> String {
         return String::new();
     }
     format!(
-        "<p class=\"note\">The generator used more than 90 % of its own core with {}: a rate that it limits is at least what is shown.</p>\n",
+        "<p class=\"note\">The generator used more than 90 % of its own core with {}, so it may have limited the rate. The real rate is at least the shown one.</p>\n",
         escape(&names.join(", "))
     )
 }
@@ -246,7 +248,7 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         .small(figures)
     };
     let mut page = String::from(
-        "<section>\n<h2>The same order everywhere: the fastest at 50 × 16 first</h2>\n<div class=\"cards\">\n",
+        "<section>\n<h2>More figures: all charts have the fastest world at 50 × 16 first</h2>\n<div class=\"cards\">\n",
     );
     for setting in of
         .plan
@@ -254,7 +256,7 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         .iter()
         .filter(|setting| **setting != HEADLINE)
     {
-        let title = format!("Answers a second, {setting}");
+        let title = format!("Answers per second, {setting}");
         let chart = Chart {
             title: &title,
             metric: Metric::Rate(*setting),
@@ -264,7 +266,7 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         page.push_str(&chart.small(figures));
     }
     page.push_str(&small(
-        "99 % answered within, 50 × 1",
+        "99th percentile of the latency, 50 × 1",
         Metric::P99(PATIENT),
         Better::Less,
     ));
@@ -274,27 +276,27 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         Better::Less,
     ));
     page.push_str(&small(
-        "Processor time for an answer, 50 × 16",
+        "Processor time per answer, 50 × 16",
         Metric::Cpu(HEADLINE),
         Better::Less,
     ));
     page.push_str(&small(
-        "System calls for an answer, 50 × 1",
+        "System calls per answer, 50 × 1",
         Metric::Syscalls(PATIENT),
         Better::Less,
     ));
     page.push_str(&small(
-        "System calls for an answer, 50 × 16",
+        "System calls per answer, 50 × 16",
         Metric::Syscalls(HEADLINE),
         Better::Less,
     ));
     page.push_str(&small(
-        "User instructions for an answer, 50 × 16",
+        "User instructions per answer, 50 × 16",
         Metric::Instructions(HEADLINE),
         Better::Less,
     ));
     page.push_str(&small(
-        "Converged updates a second, five servers on a core",
+        "Converged updates per second, five servers on one core",
         Metric::Converged,
         Better::More,
     ));
@@ -304,12 +306,12 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         Better::Less,
     ));
     page.push_str(&small(
-        "Back, linked and caught up after kill −9",
+        "Recovery after kill −9: restarted, linked, with all records",
         Metric::Recovery,
         Better::Less,
     ));
     page.push_str(&small(
-        "Memory for an idle connection",
+        "Memory per idle connection",
         Metric::Idle,
         Better::Less,
     ));
@@ -329,7 +331,7 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
         .filter(|name| of.plan.is_logged(name))
         .collect();
     let pairs = Chart {
-        title: "What logging every command costs, 50 × 16",
+        title: "Rate with and without a log of every command, 50 × 16",
         metric: Metric::Rate(HEADLINE),
         better: Better::More,
         who: &logged,
@@ -337,7 +339,7 @@ fn small_multiples(of: &Comparison, who: &[&'static str]) -> String {
     page.push_str(&pairs.pairs(
         figures,
         Metric::Rate(HEADLINE.with_log()),
-        ["only trouble", "every command and answer"],
+        ["only warnings", "every command and answer"],
     ));
     page.push_str("</div>\n</section>\n");
     page
@@ -353,7 +355,7 @@ fn score(figures: &Figures) -> String {
         .iter()
         .filter(|target| target.measured.is_some())
         .count();
-    format!("{met} of {measured} measured targets are met")
+    format!("{met} of {measured} measured targets are reached")
 }
 
 fn method(of: &Comparison) -> String {
@@ -371,7 +373,7 @@ fn method(of: &Comparison) -> String {
         let _ = writeln!(text, "<dt>{}</dt><dd>{}</dd>", escape(term), what);
     };
     entry(
-        "To repeat it",
+        "Command to repeat it",
         &format!("<code>{}</code>", escape(&of.command)),
     );
     let hypervisor = if machine.is_virtual {
@@ -396,45 +398,45 @@ fn method(of: &Comparison) -> String {
     entry(
         "Cores",
         &format!(
-            "servers on core {}, the generator on core {}; a herd’s five servers share the former",
+            "the server on core {}, the generator on core {}; the five servers of a herd share the server’s core",
             of.cores.server, of.cores.generator
         ),
     );
     entry(
         "Load",
         &format!(
-            "herd-load, a closed loop that checks every answer; {rounds} rounds of {} after {} of warm-up, the worlds in turn, each \
-             round beginning with another; medians",
+            "herd-load, a closed loop that checks every answer; {rounds} rounds of {} after {} of warm-up; the worlds take turns, and each \
+             round starts with another one; the figures are medians",
             seconds(span.duration),
             seconds(span.warm_up)
         ),
     );
     entry(
         "Spread",
-        "how far the middle half of a figure’s measurements lies apart, as a part of the median",
+        "the interquartile range of a figure’s measurements, as a part of the median",
     );
     entry(
         "Counting",
-        "perf stat (or strace) around a short and a longer run; what differs between them goes by the answers that differ, so connecting cancels out",
+        "perf stat (or strace) counts a short and a longer run; the difference is divided by the difference in answers, so the cost of connecting cancels out",
     );
     entry(
         "Idle connections",
         &format!(
-            "{idle_connections} on a server that was just started; each sent one IAMAT; what the resident memory grew by, for each"
+            "{idle_connections} on a server that was just started; each sent one IAMAT; the figure is the growth of the resident memory per connection"
         ),
     );
     entry(
         "Five servers",
         &format!(
-            "the herd of 2021, {herd_rounds} times: the flood is timed by asking all others over and over; converged updates are all that one \
-             server took, over the time until all five held the same; recovery is from SIGKILL until the server is up, linked and holds what \
-             the others hold"
+            "the herd of 2021, {herd_rounds} times; the flood time is measured by repeated questions to all other servers; the rate of converged updates \
+             is the number of updates to one server, divided by the time until all five have the same records; recovery is the time from SIGKILL \
+             until the server has restarted, is linked, and has all records"
         ),
     );
     entry(
         "Lines of code",
-        "without comments, blank lines and tests; herd-mio’s include what the others leave out: a journal on disk, TLS for clients and \
-         neighbours, limits, a config file",
+        "without comments, blank lines and tests; only herd-mio has a journal on disk, TLS for clients and neighbours, limits and a config \
+         file, and their lines count",
     );
     let load = of
         .noise
@@ -453,11 +455,13 @@ fn method(of: &Comparison) -> String {
         });
     entry(
         "Noise",
-        &format!("load average {load} before it began; typical spread of a rate {typical}{widest}"),
+        &format!(
+            "load average {load} before the start; typical spread of a rate {typical}{widest}"
+        ),
     );
     text.push_str("</dl>\n");
     if !of.troubles.is_empty() {
-        text.push_str("<h3>What went wrong</h3>\n<ul class=\"troubles\">");
+        text.push_str("<h3>Errors</h3>\n<ul class=\"troubles\">");
         for trouble in &of.troubles {
             let _ = write!(text, "<li>{}</li>", escape(trouble));
         }
@@ -571,7 +575,9 @@ mod tests {
         );
         assert!(page.contains("This run was noisy.") && page.contains("9.0 on"));
         assert!(
-            page.contains("herd-mio answers 20 times as much as asyncio streams"),
+            page.contains(
+                "herd-mio answers 20 times as many commands per second as asyncio streams"
+            ),
             "the headline"
         );
         assert!(page.contains("mio, flood: &lt;wrong&gt;"));
@@ -585,9 +591,9 @@ mod tests {
             page.matches("<caption").count()
         );
         let verdicts = [
-            "so it is here</td>",
-            "not so here</td>",
-            "too near to tell</td>",
+            "confirmed here</td>",
+            "refuted here</td>",
+            "undecided: the figures are too close</td>",
             "not measured</td>",
         ];
         let told: usize = verdicts

@@ -206,7 +206,9 @@ impl Server {
             None => {
                 let how = match (&line, server.process.try_wait()) {
                     (None, Ok(None)) => format!("is not ready after {} s", READY.as_secs()),
-                    (Some(line), Ok(None)) => format!("says {line:?} when it is ready"),
+                    (Some(line), Ok(None)) => {
+                        format!("prints {line:?} when it is ready, which is not the expected line")
+                    }
                     (_, Ok(Some(status))) => format!("does not start: {status}"),
                     (_, Err(error)) => format!("does not start: {error}"),
                 };
@@ -272,7 +274,7 @@ impl Server {
                 self.errors()
             )),
             None => Err(format!(
-                "{name} was still there {} s after SIGTERM, and was killed",
+                "{name} still ran {} s after SIGTERM, so it was killed",
                 STOP.as_secs()
             )),
         }

@@ -97,25 +97,25 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
             figures.ratio("mio", REDIS, rate),
         ),
         times(
-            "With the log as shipped, against asyncio streams with theirs",
+            "Throughput with the default log, against asyncio streams with theirs",
             10.0,
             figures.ratio("mio", "streams", logged),
         ),
         times(
-            "With the log as shipped, against its own without",
+            "Throughput with the default log, against herd-mio without",
             0.5,
             own(logged)
                 .zip(log_off)
                 .map(|(with, without)| with / without),
         ),
         Target {
-            what: "User instructions for an IAMAT at 50 × 16",
+            what: "User instructions per IAMAT at 50 × 16",
             goal: Goal::AtMost(2500.0),
             unit: Unit::Instructions,
             measured: own(Metric::Instructions(HEADLINE)),
         },
         syscalls(
-            "System calls for an IAMAT at 1 × 1",
+            "System calls per IAMAT at 1 × 1",
             Goal::About(3.0),
             own(Metric::Syscalls(SINGLE)),
         ),
@@ -136,7 +136,7 @@ pub fn targets(figures: &Figures) -> Vec<Target> {
             figures.ratio("mio", "tokio", Metric::Converged),
         ),
         Target {
-            what: "Resident memory of a client that spoke once and is idle",
+            what: "Resident memory of an idle client that has sent one command",
             goal: Goal::AtMost(150.0),
             unit: Unit::Bytes,
             measured: own(Metric::Idle),
@@ -175,6 +175,6 @@ mod tests {
         assert_eq!(of("uvloop").is_met(), None);
         assert_eq!(of("at 1 × 1").is_met(), Some(true));
         assert_eq!(of("added by the log at 50 × 16").is_met(), Some(false));
-        assert_eq!(of("idle").is_met(), None);
+        assert_eq!(of("has sent one command").is_met(), None);
     }
 }

@@ -127,9 +127,9 @@ impl Tool {
         match Version::find(&words) {
             Some(found) if found >= *least => Ok(found),
             Some(found) => Err(format!(
-                "{program}: {found} is too old, {least} is needed; {install}"
+                "{program}: version {found} is too old, at least {least} is needed; {install}"
             )),
-            None => Err(format!("{program}: does not say its version; {install}")),
+            None => Err(format!("{program}: does not print its version; {install}")),
         }
     }
 }
@@ -170,6 +170,9 @@ mod tests {
             ..CARGO
         };
         let reason = tool.check().unwrap_err();
-        assert!(reason.contains("is too old, 999.0 is needed"), "{reason}");
+        assert!(
+            reason.contains("is too old, at least 999.0 is needed"),
+            "{reason}"
+        );
     }
 }

@@ -97,10 +97,10 @@ impl Workshop {
             .args(arguments)
             .args(["--manifest-path", MANIFEST]))?;
         let metadata: Value = serde_json::from_str(&said)
-            .map_err(|error| format!("cargo metadata says something that is not JSON: {error}"))?;
+            .map_err(|error| format!("the output of cargo metadata is not JSON: {error}"))?;
         match metadata["target_directory"].as_str() {
             Some(target) => Ok(Workshop::new(Path::new(target), profile)),
-            None => Err("cargo metadata does not say where the target directory is".to_owned()),
+            None => Err("cargo metadata does not name the target directory".to_owned()),
         }
     }
 
@@ -225,7 +225,7 @@ impl Workshop {
         let said = run(command).map_err(Unprepared::Failed)?;
         let executable = said.lines().find_map(|line| executable_in(line, binary));
         executable
-            .ok_or_else(|| Unprepared::Failed(format!("cargo does not say where it put {binary}")))
+            .ok_or_else(|| Unprepared::Failed(format!("cargo does not name the path of {binary}")))
     }
 }
 

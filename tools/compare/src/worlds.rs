@@ -208,7 +208,7 @@ impl World {
         } else {
             let directory = self.directory;
             Err(format!(
-                "{directory}: no sources there; they are part of this repository"
+                "{directory}: there are no sources; they are part of this repository"
             ))
         }
     }

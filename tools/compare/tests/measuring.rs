@@ -24,13 +24,13 @@ fn a_short_comparison_measures_mio() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("measured targets are met"), "{said}");
+    assert!(said.contains("measured targets are reached"), "{said}");
 
     let page = fs::read_to_string(&page_file).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
     assert!(!page.contains("http://") && !page.contains("https://"));
-    assert!(page.contains("the servers were built for debugging"));
-    assert!(page.contains("skipped: was not asked for (--worlds)"));
+    assert!(page.contains("the servers were built without optimization"));
+    assert!(page.contains("skipped: not selected (--worlds)"));
 
     let json = fs::read_to_string(place.path().join("page.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();

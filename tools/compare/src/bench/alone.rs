@@ -194,7 +194,7 @@ impl Bench<'_> {
             for (metric, value) in [(syscalls, of_syscalls), (instructions, of_instructions)] {
                 match value {
                     Some(value) => self.figures.push(name, metric, value),
-                    None => self.figures.miss(name, metric, "was not counted"),
+                    None => self.figures.miss(name, metric, "not counted"),
                 }
             }
         }
@@ -217,7 +217,10 @@ impl Bench<'_> {
                 ]);
             }
         }
-        Err("the longer run had hardly more answers than the shorter one, each time".to_owned())
+        Err(
+            "in every attempt, the longer run had hardly more answers than the shorter one"
+                .to_owned(),
+        )
     }
 
     fn counted_run(

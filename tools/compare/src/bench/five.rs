@@ -60,8 +60,7 @@ impl Bench<'_> {
     }
 
     fn start_herd(&self, program: &Program) -> Result<(Herd, PathBuf), String> {
-        let preset =
-            presets::by_year(presets::DEFAULT_YEAR).ok_or("the default herd is not there")?;
+        let preset = presets::by_year(presets::DEFAULT_YEAR).ok_or("there is no default herd")?;
         let directory = self.room(&format!("{}-herd", program.world.name))?;
         let common = Common {
             directory: directory.clone(),
@@ -89,7 +88,7 @@ impl Bench<'_> {
         let outcome = self
             .generator
             .run(&mut self.generator.flood(first, &config, span))?;
-        let latency = outcome.latency.ok_or("no round was finished in time")?;
+        let latency = outcome.latency.ok_or("no round ended in time")?;
         Ok([latency.p50_us, latency.p99_us])
     }
 

@@ -27,6 +27,6 @@ impl Bench<'_> {
         let outcome = self.generator.run(&mut command)?;
         outcome
             .idle_bytes
-            .ok_or_else(|| "herd-load does not say".to_owned())
+            .ok_or_else(|| "herd-load does not report it".to_owned())
     }
 }

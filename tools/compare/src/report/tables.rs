@@ -69,11 +69,11 @@ pub fn load(of: &Comparison, who: &[&'static str], setting: Setting) -> String {
     let (connections, depth) = (setting.connections, setting.depth);
     let plural = if connections == 1 { "" } else { "s" };
     let log = match setting.log {
-        crate::server::LogLevel::Warn => "only trouble is logged",
-        crate::server::LogLevel::Info => "every command and answer is logged",
+        crate::server::LogLevel::Warn => "the log has only warnings",
+        crate::server::LogLevel::Info => "the log has every command and answer",
     };
     let caption =
-        format!("IAMAT on {connections} connection{plural}, {depth} in flight on each; {log}");
+        format!("IAMAT on {connections} connection{plural}, with {depth} in flight on each; {log}");
     let id = format!("load-{connections}-{depth}-{}", setting.log.name());
     let head = [
         "world",
@@ -82,7 +82,7 @@ pub fn load(of: &Comparison, who: &[&'static str], setting: Setting) -> String {
         "p50",
         "p99",
         "p99.9",
-        "CPU an answer",
+        "CPU per answer",
         "generator busy",
     ];
     table(&id, &caption, &head, &rows)
@@ -117,7 +117,7 @@ pub fn counts(of: &Comparison, who: &[&'static str]) -> String {
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     table(
         "counts",
-        "System calls and user instructions for one answer",
+        "System calls and user instructions per answer",
         &head,
         &rows,
     )
@@ -153,7 +153,7 @@ pub fn herd(of: &Comparison, who: &[&'static str]) -> String {
         "memory after load",
         "lines of code",
     ];
-    let caption = "Five servers on one core; memory; and how long the program is";
+    let caption = "Five servers on one core, memory, and length of the program";
     table("herd", caption, &head, &rows)
 }
 
@@ -219,9 +219,9 @@ pub fn claims(figures: &Figures) -> String {
     for claim in CLAIMS {
         let finding = claim.finding(figures);
         let (class, word) = match finding.verdict {
-            Verdict::Confirmed => ("good", "✓ so it is here"),
-            Verdict::Refuted => ("bad", "✗ not so here"),
-            Verdict::Undecided => ("open", "≈ too near to tell"),
+            Verdict::Confirmed => ("good", "✓ confirmed here"),
+            Verdict::Refuted => ("bad", "✗ refuted here"),
+            Verdict::Undecided => ("open", "≈ undecided: the figures are too close"),
             Verdict::NotMeasured => ("missing", "not measured"),
         };
         let _ = writeln!(
@@ -233,11 +233,11 @@ pub fn claims(figures: &Figures) -> String {
         );
     }
     let caption =
-        "What reports on this project have claimed, in our words, and what was measured here";
+        "Claims of published reports on this project, in our words, and what was measured here";
     table(
         "claims",
         caption,
-        &["claim, and who made it", "figure", "verdict"],
+        &["claim and its author", "figure", "verdict"],
         &rows,
     )
 }
@@ -268,7 +268,7 @@ fn evidence(finding: &Finding) -> String {
             first,
             second,
         } => format!(
-            "answers at {at} as a part of those at {before}: {} {:.0} %, {} {:.0} %",
+            "rate at {at}, as a part of the rate at {before}: {} {:.0} %, {} {:.0} %",
             short(first.0),
             first.1 * 100.0,
             short(second.0),
@@ -309,14 +309,14 @@ pub fn worlds(of: &Comparison) -> String {
     };
     let _ = writeln!(
         rows,
-        "{}<td>C: GEOADD into one key, no file on disk</td><td{class}>{}</td><td>–</td></tr>",
+        "{}<td>C: GEOADD to one key, without a file on disk</td><td{class}>{}</td><td>–</td></tr>",
         row_head(crate::redis::REDIS),
         escape(&told)
     );
     table(
         "worlds",
         "The worlds",
-        &["world", "what it is", "with", "lines of code"],
+        &["world", "description", "tools", "lines of code"],
         &rows,
     )
 }
