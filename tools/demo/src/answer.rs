@@ -55,16 +55,14 @@ impl Position {
             .strip_suffix(&format!(" {}", self.words()))
             .ok_or("it does not end with the client, location and time that were sent")?;
         let skew = elapsed(skew).ok_or_else(|| {
-            format!(
-                "{skew:?} is no time difference of the form +SECONDS.NANOSECONDS, and not negative"
-            )
+            format!("{skew:?} is not a time difference of the form +SECONDS.NANOSECONDS")
         })?;
         // Client and server share one clock. The server received the command after the stamp and
         // before the answer arrived, so the skew is at most this.
         let most = read.saturating_sub(self.time);
         if skew > most {
             return Err(format!(
-                "the server says it took {} s, but it was all over in {} s",
+                "the server reports a delay of {} s, but the whole exchange took {} s",
                 seconds(skew),
                 seconds(most)
             ));
@@ -86,15 +84,15 @@ impl Nearby {
     pub(crate) fn check(answer: &[u8], bound: usize) -> Result<Nearby, String> {
         let json = answer
             .strip_suffix(b"\n\n")
-            .ok_or("it does not end with two LF")?;
+            .ok_or("it does not end with two LFs")?;
         if json.ends_with(b"\n") {
-            return Err("it ends with more than two LF".to_owned());
+            return Err("it ends with more than two LFs".to_owned());
         }
         if json.windows(2).any(|pair| pair == b"\n\n") {
-            return Err("there are two LF in a row inside the JSON".to_owned());
+            return Err("there are two LFs in a row inside the JSON".to_owned());
         }
-        let value: Value =
-            serde_json::from_slice(json).map_err(|error| format!("the JSON is none: {error}"))?;
+        let value: Value = serde_json::from_slice(json)
+            .map_err(|error| format!("the JSON is invalid: {error}"))?;
         if value["status"] != "OK" {
             return Err(format!(
                 "the JSON's status is {}, not \"OK\"",

@@ -4,28 +4,28 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-/// Shows a herd at work: five servers, a stand-in for Google Places, a short conversation.
+/// Shows a herd at work: five servers, a stand-in for Google Places, and a short conversation.
 ///
-/// Builds the server, starts the herd of 2021 on this machine, tells it where a client is, asks it
-/// what is near, kills a server and starts it again, and checks every answer. Then the herd is
-/// yours until Ctrl-C. Nothing is left behind, and nothing outside this machine is asked.
+/// The demo builds the server, and starts the herd of 2021 on this machine. It sends a client's
+/// position, asks for places near it, kills a server and starts it again, and checks every answer.
+/// Then the herd runs until Ctrl-C. The demo connects only to this machine, and removes its files.
 #[derive(Debug, Parser)]
 #[command(name = "cargo demo", bin_name = "cargo demo", max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// End after the conversation, and play it without pauses
+    /// Play the conversation without pauses, and end after it
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Show this server instead of building one (for the tests)
+    /// Use this server program, and build none (for the tests)
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) server_binary: Option<PathBuf>,
 }
 
 const AFTER_HELP: &str = "\
-Ports 10000 to 10004 (clients) and 11000 to 11004 (neighbours) are used if they are free, others if not.
-Set NO_COLOR to see no colours.
-Exit status: 0 if every answer was right, 1 if something failed, 2 for a mistake in usage, 128 + N if signal N came \
-before the conversation was over.";
+The demo uses ports 10000 to 10004 (clients) and 11000 to 11004 (neighbours), or else free ports.
+NO_COLOR turns colours off.
+Exit status: 0 if every answer was correct, 1 after a failure, 2 for a mistake in usage, 128 + N if signal N came \
+before the end of the conversation.";
 
 #[cfg(test)]
 mod tests {

@@ -45,23 +45,24 @@ pub(crate) fn play(
     talk.introduce()?;
 
     talk.step(
-        "A client says where it is",
-        "The client kiwi.cs.ucla.edu tells Riley: I am at this latitude and longitude, at this time (in POSIX seconds). Riley \
-         answers with its own name and with how much later it heard that; and it tells its neighbours.",
+        "A client sends its position",
+        "The client kiwi.cs.ucla.edu sends Riley its latitude and longitude, with a time in POSIX seconds. Riley answers \
+         with its own name and with the delay after that time. It also sends the position to its neighbours.",
     )?;
     let at_riley = talk.iamat(Who::Riley, KIWI, "+34.068930-118.445127")?;
 
     talk.step(
-        "Another server is asked what is near that client",
-        "Campbell is two links away from Riley and never met the client. But the herd floods what its servers hear, so Campbell \
-         knows Riley's record. It asks Google Places for what is within 10 km of there, at most 3 places. Here a stand-in \
-         answers with invented ones, over real TLS.",
+        "Another server answers what is near that client",
+        "Campbell is two links away from Riley, and had no connection with the client. But servers flood their records \
+         through the herd, so Campbell has Riley's record. It asks Google Places for at most 3 places within 10 km. In this \
+         demo, a stand-in answers with invented places, over real TLS.",
     )?;
     talk.whatsat(Who::Campbell, KIWI, 10, 3, &at_riley)?;
 
     talk.step(
-        "A mistake is sent back",
-        "What is not a valid command comes back with a question mark. A location needs its signs.",
+        "An invalid command comes back",
+        "A server answers an invalid command with a question mark and a copy of it. Here the signs of the location are \
+         missing.",
     )?;
     talk.mistake(
         Who::Juzang,
@@ -70,25 +71,26 @@ pub(crate) fn play(
 
     talk.step(
         "The client has moved",
-        "It tells Bernard now. Bernard's record is newer than Riley's and replaces it everywhere; so Riley repeats what Bernard \
-         wrote, not its own old record.",
+        "This time it sends its position to Bernard. Bernard's record is newer than Riley's, and replaces it on every server. \
+         So Riley answers with Bernard's record, not with its own older one.",
     )?;
     let at_bernard = talk.iamat(Who::Bernard, KIWI, "+34.021122-118.396467")?;
     talk.whatsat(Who::Riley, KIWI, 5, 2, &at_bernard)?;
 
     talk.step(
-        "A server dies",
-        "Jaquez is killed (SIGKILL: it can neither say goodbye nor save anything). One of the two ways from Bernard to Riley is \
-         gone, the way through Juzang is left: what another client, mango, tells Bernard still gets to Riley.",
+        "A server is killed",
+        "The demo kills Jaquez with SIGKILL, so Jaquez cannot close its links or save anything. One of the two paths from \
+         Bernard to Riley is broken. The path through Juzang still works: the position that another client, mango, sends to \
+         Bernard reaches Riley.",
     )?;
     talk.kill(Who::Jaquez)?;
     let mango_at_bernard = talk.iamat(Who::Bernard, MANGO, "-33.856784+151.215297")?;
     talk.whatsat(Who::Riley, MANGO, 1, 1, &mango_at_bernard)?;
 
     talk.step(
-        "It comes back, and catches up",
-        "Jaquez is started again, remembering nothing. Its neighbours link with it and send it all they know: what it had \
-         heard before it died, and what it missed.",
+        "The server restarts, and gets all records",
+        "The demo starts Jaquez again, without any record. Its neighbours link with it, and send it all their records: those \
+         that it had before, and those that it missed.",
     )?;
     talk.start_again(Who::Jaquez)?;
     talk.whatsat(Who::Jaquez, MANGO, 1, 1, &mango_at_bernard)?;
@@ -96,7 +98,7 @@ pub(crate) fn play(
 
     let right = talk.right;
     stage.verdict(&format!(
-        "All {right} answers were right: every byte, and a plausible delay."
+        "All {right} answers were correct: every byte, and a plausible delay."
     ));
     Ok(())
 }
@@ -131,8 +133,8 @@ impl Talk<'_> {
     fn introduce(&mut self) -> Result<(), Stop> {
         self.stage.picture(self.herd.plan(), |_| true);
         self.stage.explain(
-            "All six links are up; each server has proved to its neighbours that it knows the herd's secret. Below, → is what \
-             a client sends to a server, ← is what it answers, ✓ is what was checked.",
+            "All six links are up. Each server has proved to its neighbours that it knows the herd's secret. Below, → marks a \
+             command of a client, ← the server's answer, and ✓ the checks of the answer.",
         );
         self.events.pause(self.stage.time_to_read())
     }
@@ -171,7 +173,7 @@ impl Talk<'_> {
                 self.stage.received(who, &line);
                 self.handed_out.push(line.clone());
                 self.right(&format!(
-                    "{}'s own name, a plausible delay, the rest as it was sent",
+                    "{}'s own name, a plausible delay, and a copy of the command's arguments",
                     who.name()
                 ))?;
                 Ok(line)
@@ -217,7 +219,7 @@ impl Talk<'_> {
                     continue;
                 }
                 Heard::NotYet => format!(
-                    "that record has not got there within {} s (asked {times} times)",
+                    "the record did not arrive within {} s ({times} questions)",
                     PROPAGATION.as_secs()
                 ),
                 Heard::Wrong(why) => why,
@@ -250,9 +252,7 @@ impl Talk<'_> {
         if self.handed_out.iter().any(|line| line.as_bytes() == first) {
             return Heard::NotYet;
         }
-        Heard::Wrong(
-            "it does not begin with the record that the IAMAT was answered with".to_owned(),
-        )
+        Heard::Wrong("it does not begin with the record from the answer to the IAMAT".to_owned())
     }
 
     /// Shows a request that the stand-in received. One is enough to show that the servers do ask.
@@ -284,10 +284,10 @@ impl Talk<'_> {
         }
         if times > 1 {
             self.stage
-                .detail(&format!("(it was asked {times} times until it knew)"));
+                .detail(&format!("(the record arrived after {times} questions)"));
         }
         self.right(&format!(
-            "the same AT line; JSON: status OK, {places} result{plural}; two LF at the end"
+            "the same AT line; JSON with status OK and {places} result{plural}; two LFs at the end"
         ))
     }
 
@@ -300,9 +300,9 @@ impl Talk<'_> {
             Some(error) => error.to_string(),
             None if reply.bytes == format!("{expected}\n").into_bytes() => {
                 self.stage.received(who, &expected);
-                return self.right("the line as it was sent");
+                return self.right("a copy of the command");
             }
-            None => "it is not the line as it was sent, after `? `".to_owned(),
+            None => "it is not `? ` and a copy of the command".to_owned(),
         };
         wrong(who, command, &expected, &reply.bytes, &why)
     }
@@ -322,7 +322,7 @@ impl Talk<'_> {
         let process = self.herd.process(who).unwrap_or_default();
         let neighbours: Vec<&str> = who.neighbours().map(Who::name).collect();
         self.stage.detail(&format!(
-            "{}, process {process} now, is linked with {} ({took} ms after it was started)",
+            "{} is now process {process} and is linked with {} ({took} ms after its start)",
             who.name(),
             neighbours.join(" and ")
         ));
@@ -360,6 +360,6 @@ fn wrong<T>(who: Who, command: &str, expected: &str, came: &[u8], why: &str) -> 
         more => format!(" … and {more} bytes"),
     };
     failure(format!(
-        "{name}'s answer is wrong: {why}\n  sent      {command}\n  expected  {expected}\n  came      {shown}{more}"
+        "{name}'s answer is wrong: {why}\n  sent      {command}\n  expected  {expected}\n  got       {shown}{more}"
     ))
 }

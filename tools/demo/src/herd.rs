@@ -116,7 +116,7 @@ impl Herd {
     ) -> Result<(), Stop> {
         if let Some(address) = self.plan.taken() {
             stage.remark(&format!(
-                "Somebody else has {address}, so this herd listens on free ports instead of 10000–10004 and 11000–11004."
+                "Another program uses {address}, so this herd listens on free ports instead of 10000–10004 and 11000–11004."
             ));
             self.plan = Plan::elsewhere()?;
         }
@@ -138,14 +138,14 @@ impl Herd {
                     return self.await_linked(&Who::ALL, events);
                 }
                 Started::PortTaken(words) => {
-                    stage.remark(&format!("{words}\nTrying again with other ports."));
+                    stage.remark(&format!("{words}\nTrying other ports."));
                     self.stop();
                     self.plan = Plan::elsewhere()?;
                 }
             }
         }
         failure(format!(
-            "{STARTS} times somebody took a port between choosing and using it; try again when less is going on"
+            "in {STARTS} attempts, another program took a chosen port before the herd used it; try again when the machine is less busy"
         ))
     }
 
@@ -207,10 +207,10 @@ impl Herd {
             || "it closed its standard output".to_owned(),
             |fate| fate.to_string(),
         );
-        let mut text = format!("{name} has ended ({how}), and it was not the demo that ended it.");
+        let mut text = format!("{name} has ended ({how}). The demo did not end it.");
         let words = self.last_words(who);
         if !words.is_empty() {
-            text.push_str("\n  Its last words:");
+            text.push_str("\n  Its standard error:");
         }
         for line in words.lines() {
             text.push_str(&format!("\n    {line}"));
@@ -256,7 +256,7 @@ impl Herd {
         let mut text = format!("\n{}", self.obituary(first));
         let others: Vec<&str> = dead.map(Who::name).collect();
         if !others.is_empty() {
-            text.push_str(&format!("\nSo have: {}.", others.join(", ")));
+            text.push_str(&format!("\nThese have ended too: {}.", others.join(", ")));
         }
         text
     }
@@ -280,7 +280,7 @@ impl Herd {
                 Some(status) => complaints.push(format!("{name} did not stop cleanly: {status}")),
                 None => {
                     let seconds = STOP.as_secs();
-                    complaints.push(format!("{name} was still there {seconds} s after SIGTERM"));
+                    complaints.push(format!("{name} still ran {seconds} s after SIGTERM"));
                     // Dropping it kills it.
                 }
             }
@@ -376,7 +376,7 @@ impl Herd {
                 Ok(())
             }
             Some(_) | None => failure(format!(
-                "{name} printed something unexpected\n  expected  {expected}\n  came      {text}"
+                "{name} printed an unexpected line\n  expected  {expected}\n  got       {text}"
             )),
         }
     }
@@ -399,7 +399,7 @@ impl Herd {
                 {
                     let dead = dead.name();
                     return failure(format!(
-                        "{dead} ended while {name} and {missing} were linking"
+                        "{dead} ended before {name} and {missing} were linked"
                     ));
                 }
             }

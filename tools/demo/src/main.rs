@@ -89,7 +89,9 @@ fn run(cli: &Cli, stage: &mut Stage) -> Result<(), Stop> {
     if let Err(Stop::Failure(what)) = played {
         directory.disable_cleanup(true);
         let kept = directory.path().display();
-        return failure(format!("{what}\nLogs and config are kept in {kept}"));
+        return failure(format!(
+            "{what}\nThe logs and the config file are in {kept}"
+        ));
     }
     played
 }
@@ -135,7 +137,7 @@ fn play(
     let complaints = herd.stop();
     outcome?;
     if complaints.is_empty() {
-        stage.remark("All servers have stopped; nothing is left behind.");
+        stage.remark("All servers have stopped, and all files are removed.");
         Ok(())
     } else {
         failure(complaints.join("\n"))
@@ -176,7 +178,7 @@ fn stay(
         Ok(())
     } else {
         failure(format!(
-            "failed while the herd was up: {}",
+            "failed while the herd was running: {}",
             failed.join(", ")
         ))
     }

@@ -9,7 +9,7 @@ pub(crate) fn herd(plan: &Plan, is_up: impl Fn(Who) -> bool) -> String {
         if is_up(who) {
             format!("{} :{port:<5}", who.name())
         } else {
-            format!("{} (gone)", who.name())
+            format!("{} (down)", who.name())
         }
     };
     let link = |drawn: &str, a: Who, b: Who| {
@@ -63,7 +63,7 @@ mod tests {
         let expected = r"
                  Riley :10000
                 ·            \
-    Jaquez (gone)            Juzang :10002
+    Jaquez (down)            Juzang :10002
                 ·            /      \
                  Bernard :10004 --- Campbell :10003";
         let drawn = herd(&Plan::usual(), |who| who != Who::Jaquez);

@@ -61,7 +61,7 @@ pub(crate) fn build(events: &mut Events) -> Result<PathBuf, Stop> {
     match executable {
         Some(path) if status.success() => Ok(path),
         Some(_) | None => failure(format!(
-            "the server could not be built ({status}); what cargo says is above"
+            "the build of the server failed ({status}); cargo's messages are above"
         )),
     }
 }

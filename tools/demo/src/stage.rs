@@ -89,7 +89,7 @@ impl Stage {
     pub(crate) fn banner(&mut self) {
         self.line(&self.paint(
             Paint::Heading,
-            "herd-mio: five servers, one herd; each of them one thread and one event loop",
+            "herd-mio: one herd of five servers; each has one thread and one event loop",
         ));
     }
 
@@ -109,7 +109,7 @@ impl Stage {
     pub(crate) fn roll_call(&mut self, all: &[(Who, Doors, u32)], places_url: &str, config: &Path) {
         let config = config.display();
         self.remark(&format!(
-            "Started, each as herd-mio NAME --config {config}:"
+            "Started each server with herd-mio NAME --config {config}:"
         ));
         for (who, doors, process) in all {
             let Doors { clients, peers } = doors;
@@ -211,8 +211,8 @@ impl Stage {
         let port = |who| plan.doors(who).clients.port();
         let kill = process(Who::Juzang).unwrap_or_default();
         self.line("");
-        self.line(&self.paint(Paint::Heading, "The herd is yours until Ctrl-C."));
-        self.explain("From another terminal, talk to any of the five:");
+        self.line(&self.paint(Paint::Heading, "The herd runs until Ctrl-C."));
+        self.explain("From another terminal, connect to any of the five:");
         self.line("");
         self.line(&format!("    nc 127.0.0.1 {}", port(Who::Riley)));
         self.line(&format!(
@@ -227,7 +227,7 @@ impl Stage {
         self.line("    WHATSAT me 10 5");
         self.line(&format!("    WHATSAT {} 5 2", crate::plan::KIWI));
         self.line("");
-        self.explain("See what they do, and end one of them to see what the others do:");
+        self.explain("Read their logs, and kill one of them to see the reaction of the others:");
         self.line("");
         self.line(&format!("    tail -f {}/*.log", directory.display()));
         self.line(&format!("    kill -9 {kill}    # Juzang"));

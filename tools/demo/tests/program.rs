@@ -217,14 +217,14 @@ fn a_full_run_succeeds_and_leaves_nothing() {
         "  ← Campbell  AT Riley +0.",
         "  ← Juzang    ? IAMAT kiwi.cs.ucla.edu 34.068930,-118.445127 1621464827",
         "  ← Riley     AT Bernard +0.",
-        "Jaquez (gone)",
+        "Jaquez (down)",
         "  ← Jaquez    AT Bernard +0.",
-        "All 9 answers were right",
+        "All 9 answers were correct",
     ] {
         assert!(end.output.contains(line), "no {line:?} in:\n{}", end.output);
     }
     assert!(!end.output.contains('\x1b'), "colours in a pipe");
-    assert!(!end.output.contains("yours until Ctrl-C"));
+    assert!(!end.output.contains("runs until Ctrl-C"));
     assert_eq!(
         processes(&end.output).len(),
         6,
@@ -263,7 +263,7 @@ fn the_herd_uses_other_ports_if_one_is_in_use() {
 #[test]
 fn the_herd_stays_up_until_a_signal() {
     let mut demo = demo(&[]);
-    demo.until("yours until Ctrl-C");
+    demo.until("runs until Ctrl-C");
     demo.until("kill -9");
     demo.signal(Signal::TERM);
     let end = demo.end();
@@ -342,7 +342,7 @@ fn a_server_that_does_not_start_is_reported_and_files_kept() {
         "does not start",
         "exit status: 3",
         "it is broken",
-        "Logs and config are kept in",
+        "The logs and the config file are in",
     ] {
         assert!(end.errors.contains(line), "no {line:?} in:\n{}", end.errors);
     }
@@ -370,10 +370,11 @@ fn a_port_taken_meanwhile_is_retried_five_times() {
     ])
     .end();
     end.assert_status(1);
-    let tries = end.output.matches("Trying again with other ports.").count();
+    let tries = end.output.matches("Trying other ports.").count();
     assert_eq!(tries, 5, "{}", end.output);
     assert!(
-        end.errors.contains("5 times somebody took a port"),
+        end.errors
+            .contains("in 5 attempts, another program took a chosen port"),
         "{}",
         end.errors
     );
@@ -389,7 +390,7 @@ fn a_wrong_ready_line_is_reported() {
     let end = demo(&["--once", "--server-binary", &other]).end();
     end.assert_status(1);
     assert!(
-        end.errors.contains("came      herd-mio: here I am"),
+        end.errors.contains("got       herd-mio: here I am"),
         "{}",
         end.errors
     );
