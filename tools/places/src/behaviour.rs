@@ -10,7 +10,6 @@ use std::time::Duration;
 /// A fault changes how an answer is sent, but not its content. Only [`Status`](Behaviour::Status)
 /// and [`Raw`](Behaviour::Raw) have other content. A request that is not valid HTTP gets no
 /// behaviour: it is refused with an HTTP error.
-/// refused with 400.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
     /// Answers as Google does: `Content-Length`, and the connection stays open.

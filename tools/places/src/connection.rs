@@ -4,7 +4,7 @@
 //!     handshake ──► idle ──► request ──► behaviour ──► answer ──┐
 //!                    ▲                                          │
 //!                    └──────────────── kept alive ◄─────────────┤
-//!                                                               └──► closed, in the way that was asked for
+//!                                                               └──► closed, as the behaviour demands
 //! ```
 
 use std::io::{self, ErrorKind};
@@ -58,7 +58,7 @@ pub(crate) fn serve(shared: &Shared, visit: &Visit<'_>, socket: Arc<TcpStream>) 
                 ErrorKind::TimedOut => "it took too long".to_owned(),
                 _ => error.to_string(),
             };
-            shared.tell(&Event::HandshakeFailed {
+            shared.report(&Event::HandshakeFailed {
                 connection: visit.id(),
                 reason,
             });
@@ -165,7 +165,7 @@ impl Conversation<'_> {
                 break;
             }
         }
-        self.shared.tell(&Event::Refused {
+        self.shared.report(&Event::Refused {
             connection: self.visit.id(),
             reason: refusal.reason(),
         });
@@ -200,7 +200,7 @@ impl Conversation<'_> {
         let delivered = delivery
             .as_ref()
             .is_some_and(|delivery| self.send(delivery).is_ok());
-        self.shared.tell(&Event::Answered {
+        self.shared.report(&Event::Answered {
             connection: self.visit.id(),
             method: request.method.clone(),
             target: request.target_without_key(),

@@ -79,7 +79,10 @@ impl fmt::Display for Event {
                 write!(f, "connection {connection}: refused: {reason}")
             }
             Event::HandshakeFailed { connection, reason } => {
-                write!(f, "connection {connection}: no TLS handshake: {reason}")
+                write!(
+                    f,
+                    "connection {connection}: the TLS handshake failed: {reason}"
+                )
             }
         }
     }

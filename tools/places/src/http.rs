@@ -98,7 +98,7 @@ impl Refusal {
             Refusal::LengthRequired => "POST requests require a Content-Length header",
             Refusal::BodyTooLong => "the body is longer than 1 MiB",
             Refusal::HeadTooLong => "the head is longer than 64 KiB, or has more than 100 headers",
-            Refusal::TransferCoding => "request bodies in a transfer coding are not read here",
+            Refusal::TransferCoding => "request bodies with a transfer coding are not supported",
         }
     }
 
@@ -502,7 +502,7 @@ mod tests {
         for end in 0..bytes.len() - 5 {
             assert!(
                 head(&bytes[..end], 1).unwrap().is_none(),
-                "{end} bytes are no head"
+                "{end} bytes are not a complete head"
             );
         }
         let head = head(bytes, 7).unwrap().unwrap();

@@ -22,31 +22,32 @@ const DEFAULT_KEY: &str = "test-key";
 
 /// A small HTTPS server that stands in for Google Places, with invented places.
 ///
-/// It answers both Nearby Searches, the legacy one and the New API, in Google's layouts, and can be told
-/// to misbehave. When it is ready it prints one line to standard output; then one line for each request
-/// to standard error, without the key. SIGTERM and SIGINT end it.
+/// It answers both Nearby Searches, the legacy one and the New API, in Google's layouts. Options
+/// make it answer with faults. When it is ready, it prints its URL to the standard output. Then it
+/// prints one line for each request to the standard error, without the key. SIGTERM and SIGINT end
+/// it.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 #[command(group = ArgGroup::new("fault"))]
 struct Arguments {
-    /// Where to listen; port 0 takes any free one
+    /// The address to listen on; port 0 takes any free port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:10443")]
     listen: SocketAddr,
 
-    /// Where to write the CA certificate that clients must trust; a new one is made at each start
+    /// The file for the CA certificate that clients must trust; each start makes a new one
     #[arg(long, value_name = "PATH", default_value = "places-ca.pem")]
     ca_file: PathBuf,
 
-    /// The API key that is right: any word, but never a real one
+    /// The valid API key: any word, but never a real key
     #[arg(long, value_name = "KEY", default_value = DEFAULT_KEY,
           value_parser = NonEmptyStringValueParser::new())]
     key: String,
 
-    /// No line for each request
+    /// Do not print a line for each request
     #[arg(long)]
     quiet: bool,
 
-    /// Wait so many milliseconds before each answer
+    /// Wait this many milliseconds before each answer
     #[arg(
         long,
         value_name = "MS",
@@ -55,7 +56,7 @@ struct Arguments {
     )]
     slow: Option<u64>,
 
-    /// Send bodies in chunks of so many bytes (which is no fault: Google does it too)
+    /// Send bodies in chunks of this many bytes (this is valid, and Google does it too)
     #[arg(
         long,
         value_name = "BYTES",
@@ -64,7 +65,7 @@ struct Arguments {
     )]
     chunk: Option<NonZeroUsize>,
 
-    /// Send bodies without a length: they end with the connection
+    /// Send bodies without a length, so that they end with the connection
     #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
     close_delimited: bool,
 
@@ -76,16 +77,16 @@ struct Arguments {
     #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
     truncate: bool,
 
-    /// Answer with this HTTP status, 400 to 599, and an error in Google's shape
+    /// Answer with this HTTP status, 400 to 599, and an error in Google's format
     #[arg(long, value_name = "STATUS", group = "fault", help_heading = "Faults (at most one)",
           value_parser = clap::value_parser!(u16).range(400..=599))]
     fail: Option<u16>,
 
-    /// Accept TCP connections, but never begin a TLS handshake
+    /// Accept TCP connections, but never answer the TLS handshake
     #[arg(long, group = "fault", help_heading = "Faults (at most one)")]
     silent: bool,
 
-    /// The fault hits only each Nth request
+    /// Apply the fault only to every Nth request
     #[arg(
         long,
         value_name = "N",
@@ -106,16 +107,16 @@ Examples:
     -d '{\"maxResultCount\": 3, \"locationRestriction\": {\"circle\": {
           \"center\": {\"latitude\": 34.0689, \"longitude\": -118.4452}, \"radius\": 1000}}}'
 
-  herd-places --fail 503 --every 3      each third request fails
+  herd-places --fail 503 --every 3      every third request fails
   herd-places --slow 2000               each answer takes two seconds
-  herd-places --listen 127.0.0.1:0      any free port; the line that is printed says which
+  herd-places --listen 127.0.0.1:0      any free port; the printed URL contains it
 
   herd-mio Riley --places-url https://localhost:10443 --places-ca places-ca.pem
-                                        with HERD_PLACES_KEY=test-key: a herd that asks this one
+                                        with HERD_PLACES_KEY=test-key: a server that asks this program
 
-Around any point there are 60 places; beyond 80 degrees of latitude 7, beyond 85 none.
+Around any point there are 60 places; beyond 80 degrees of latitude 7, and beyond 85 none.
 
-Exit status: 0 after a signal, 1 if it cannot listen or write the CA file, 2 for usage.";
+Exit status: 0 after a signal, 1 if it cannot listen or write the CA file, 2 for a mistake in usage.";
 
 fn main() -> ExitCode {
     signals::unblock();
@@ -137,23 +138,23 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), String> {
     // This comes before any output: a reader of the line below may send a signal at once.
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|error| {
-        format!("cannot wait for signals: {error}; the system's limits may be too tight")
+        format!("cannot wait for signals: {error}; the system's limits may be too low")
     })?;
 
     let options = options(&arguments);
     let places = Places::start(options).map_err(|error| {
         let listen = arguments.listen;
-        format!("cannot listen on {listen}: {error}; stop what holds that address, or choose another with --listen")
+        format!("cannot listen on {listen}: {error}; stop the program that uses that address, or give another with --listen")
     })?;
     let shown = shown(&arguments.ca_file);
     write_whole(&arguments.ca_file, places.ca_pem()).map_err(|error| {
-        format!("cannot write {shown}: {error}; choose another place with --ca-file")
+        format!("cannot write {shown}: {error}; give another file with --ca-file")
     })?;
 
     let mut stdout = io::stdout();
     let ready = format!("herd-places: {} (CA in {shown})", places.url());
     writeln!(stdout, "{ready}").and_then(|()| stdout.flush()).map_err(|error| {
-        format!("cannot write to standard output: {error}; send it to a file, a terminal or a pipe that is read")
+        format!("cannot write to the standard output: {error}; connect it to a file, a terminal or an open pipe")
     })?;
     // The line shows the next command to type. It does not show a key that the user chose. A failed
     // write does not matter: the reader may want only the first line.
@@ -168,7 +169,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         places.url(),
         ca.display()
     );
-    let _ = writeln!(stdout, "a server that asks it: {next}");
+    let _ = writeln!(stdout, "start a server that asks it: {next}");
 
     // Blocks until a signal comes. The iterator never ends.
     signals.forever().next();

@@ -45,7 +45,7 @@ impl Wire {
             if self.read_records(deadline)? == 0 {
                 return Err(io::Error::new(
                     ErrorKind::UnexpectedEof,
-                    "the client went away",
+                    "the client closed the connection",
                 ));
             }
         }

@@ -215,7 +215,7 @@ fn a_client_that_trusts_another_ca_fails_the_handshake() {
     let told = told.lock().unwrap().clone();
     assert_eq!(told.len(), 1);
     assert!(
-        told[0].starts_with("connection 1: no TLS handshake: "),
+        told[0].starts_with("connection 1: the TLS handshake failed: "),
         "{told:?}"
     );
 }
