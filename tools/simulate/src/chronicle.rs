@@ -1,10 +1,11 @@
-//! What happened: a hash of everything, always, and in words only when a run is told again because it failed.
+//! The event log of a run. A hash of all events is always computed. Text is made only when a failed
+//! run is repeated.
 
 use std::fmt;
 
 use herd_mio::core::base::clock::Time;
 
-/// Whom an entry is about.
+/// The subject of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     /// The herd as a whole: storms, faults.
@@ -33,7 +34,7 @@ pub(crate) struct Chronicle {
 }
 
 impl Chronicle {
-    /// An empty one; `in_words` if it is going to be read.
+    /// An empty log. `in_words` means that it will be printed.
     pub(crate) fn new(in_words: bool) -> Chronicle {
         Chronicle {
             hash: FNV_OFFSET,
@@ -50,8 +51,8 @@ impl Chronicle {
         self.hash = hash ^ fnv(bytes);
     }
 
-    /// Adds an event to the log, if somebody is going to read it.
-    pub(crate) fn tell(&mut self, time: Time, subjects: &[Subject], text: impl FnOnce() -> String) {
+    /// Adds an event to the log, if it will be printed.
+    pub(crate) fn log(&mut self, time: Time, subjects: &[Subject], text: impl FnOnce() -> String) {
         if let Some(entries) = &mut self.entries {
             entries.push(Entry {
                 time,
@@ -61,12 +62,12 @@ impl Chronicle {
         }
     }
 
-    /// One number that two runs share only if everything in them happened alike.
+    /// A hash of all events. Two runs have the same hash only if their events are the same.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// The entries that concern any of `subjects` (or anybody), a line each.
+    /// The entries about any of `subjects`, or all entries for `None`. Each is a line.
     pub(crate) fn about(&self, subjects: Option<&[Subject]>) -> Vec<String> {
         let entries = self.entries.as_deref().unwrap_or_default();
         let concerned = |entry: &&Entry| {
@@ -85,7 +86,7 @@ impl Chronicle {
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a over words of eight bytes: fast, and nobody here tries to make two collide.
+/// FNV-1a over words of eight bytes. It is fast, and it need not resist deliberate collisions.
 pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     let mut hash = FNV_OFFSET ^ bytes.len() as u64;
     for chunk in bytes.chunks(8) {
@@ -98,7 +99,7 @@ pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     hash
 }
 
-/// A virtual time for a reader.
+/// A virtual time as text.
 pub(crate) struct Seconds(pub(crate) Time);
 
 impl fmt::Display for Seconds {
@@ -113,7 +114,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// Bytes of a connection for a reader: escaped, and not more of them than tell which they are.
+/// Bytes of a connection as text: escaped, and cut to a short length.
 pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Display for Shown<'_> {

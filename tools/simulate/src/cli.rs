@@ -7,39 +7,41 @@ use clap::Parser;
 
 use herd_simulate as simulator;
 
-/// Simulates herds of servers under virtual time, on a network that loses, delays and cuts, with servers that crash and disks that fail.
+/// Simulates herds of servers under virtual time, with faults of the network, crashes of servers
+/// and faults of disks
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// How many seeds to run
+    /// The number of seeds to run
     #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
 
-    /// The first of them
+    /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) first: u64,
 
-    /// Run this seed alone, and explain it if it fails
+    /// Run only this seed, and print a report if it fails
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<u64>,
 
-    /// Which herd: a year, pair, ring-50, tree-200 or graph-1000; without it, the small ones take turns
+    /// The herd: a year, pair, ring-50, tree-200 or graph-1000 [default: the small herds take
+    /// turns]
     #[arg(long, value_name = "NAME", value_parser = herd)]
     pub(crate) herd: Option<String>,
 
-    /// With --seed: keep only the faults of these numbers
+    /// With --seed: keep only the faults with these numbers
     #[arg(long, value_name = "N,N,…", requires = "seed")]
     pub(crate) faults: Option<Numbers>,
 
-    /// With --seed: keep only the clients of these numbers
+    /// With --seed: keep only the clients with these numbers
     #[arg(long, value_name = "N,N,…", requires = "seed")]
     pub(crate) sessions: Option<Numbers>,
 
-    /// How many to run at once; as many as there are processors by default
+    /// The number of parallel runs [default: the number of processors]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// With --seed: tell everything that happens; else: a line for each seed
+    /// With --seed: print all events; without it: print a line for each seed
     #[arg(long)]
     pub(crate) verbose: bool,
 }
@@ -47,20 +49,20 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   cargo simulate                             the seeds 0 to 999
-  cargo simulate --first 1000 --seeds 10000  others, and more
-  cargo simulate --seed 7                    one, and why it fails, if it does
-  cargo simulate --seed 7 --verbose          all that happens in it
+  cargo simulate --first 1000 --seeds 10000  more seeds
+  cargo simulate --seed 7                    one seed, with a report if it fails
+  cargo simulate --seed 7 --verbose          all events of one seed
   cargo simulate --herd graph-1000 --seeds 3 a large herd
 
-A seed that fails is printed as the command that replays it, with as few faults and clients as
-still make it fail.
+For a seed that fails, the program prints the command that repeats it. It also finds a case with
+as few faults and clients as possible that still fails.
 
-The tables at the end count how often each state of each machine met each fault; `–` cannot be.
-With 10,000 seeds or more, a cell that was never reached is a failure.
+The tables at the end count how often each state of each state machine met each fault. `–` marks
+an unreachable cell. With 10,000 seeds or more, a reachable cell without a hit is a failure.
 
-Exit status: 0 if all seeds hold, 1 if one fails, 2 for a mistake in usage.";
+Exit status: 0 if all seeds pass, 1 if one fails, 2 for a mistake in usage.";
 
-/// Numbers with commas between them; none at all is a list too.
+/// Numbers with commas between them. The list may be empty.
 #[derive(Clone, Debug)]
 pub(crate) struct Numbers(pub(crate) Vec<usize>);
 
@@ -74,7 +76,7 @@ impl FromStr for Numbers {
     }
 }
 
-/// The herds that there are.
+/// The names of all herds.
 pub(crate) fn herds() -> String {
     simulator::herds().join(", ")
 }
@@ -83,6 +85,6 @@ fn herd(name: &str) -> Result<String, String> {
     if simulator::herds().contains(&name) {
         Ok(name.to_owned())
     } else {
-        Err(format!("there are {}", herds()))
+        Err(format!("the herds are {}", herds()))
     }
 }

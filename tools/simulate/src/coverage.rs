@@ -1,8 +1,9 @@
-//! Which faults met which states: for each state machine of the servers, how often each of its states met each kind of fault.
+//! The coverage of a run: for each state machine of the servers, how often each of its states met
+//! each kind of fault.
 //!
-//! A seed says little about what it has tried; this says it. A cell that thousands of seeds never reach is a fault of the simulator,
-//! unless [`NEVER`] says why nothing can reach it. Half of the faults of a plan aim at a cell (see [`Cell`] and
-//! [`crate::plan::Trouble::Aimed`]): they wait until the server is in that state, and strike then.
+//! If thousands of seeds never reach a cell of this table, the simulator has a bug, unless
+//! [`NEVER`] gives a reason. Half of the faults of a plan aim at a cell (see [`Cell`] and
+//! [`crate::plan::Trouble::Aimed`]). Such a fault waits until the server is in that state.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +13,7 @@ use herd_mio::core::journal::durability::CompactionPhase;
 use herd_mio::core::link::Link;
 use herd_mio::core::session::herd::Dial;
 
-/// States that do not last, and in which servers are seldom: more faults aim at them.
+/// Short and rare states. More faults aim at them.
 pub(crate) const RARE: [&str; 4] = ["waiting for room", "closing", "SwitchDue", "Switching"];
 
 /// All kinds of faults, by the names that [`crate::plan::Trouble`] gives them.
@@ -59,7 +60,7 @@ const PHASES: [&str; CompactionPhase::ALL.len()] = {
     names
 };
 
-/// All of them.
+/// All state machines.
 pub(crate) const MACHINES: [Machine; 4] = [
     Machine {
         name: "compaction",
@@ -131,7 +132,8 @@ pub(crate) const MACHINES: [Machine; 4] = [
     },
 ];
 
-/// Cells that nothing can reach: of which machine, which states, which faults (none: all of them), and why.
+/// Unreachable cells: the machine, the states, the faults (an empty list stands for all), and the
+/// reason.
 const NEVER: [(&str, &[&str], &[&str], &str); 2] = [
     (
         "client",
@@ -150,37 +152,37 @@ const NEVER: [(&str, &[&str], &[&str], &str); 2] = [
             "stall",
             "slow link",
         ],
-        "an operator's connection is over no edge of the herd",
+        "an operator's connection does not use an edge of the herd",
     ),
 ];
 
 /// A state of a machine, and a kind of fault.
 pub type Cell = (&'static str, &'static str, &'static str);
 
-/// How often each cell was met.
+/// The number of hits of each cell.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage(BTreeMap<Cell, u64>);
 
 impl Coverage {
-    /// A machine in that state met that fault.
+    /// Counts a fault that met a machine in a state.
     pub(crate) fn met(&mut self, cell: Cell) {
         *self.0.entry(cell).or_default() += 1;
     }
 
-    /// Adds what another run met.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Coverage) {
         for (cell, count) in &other.0 {
             *self.0.entry(*cell).or_default() += count;
         }
     }
 
-    /// The cells that can be met and were not.
+    /// The reachable cells that were not reached.
     #[must_use]
     pub fn empty(&self) -> Vec<Cell> {
         cells().filter(|cell| !self.0.contains_key(cell)).collect()
     }
 
-    /// A table for each machine: a line for each fault, a column for each state.
+    /// A table for each machine, with a line for each fault and a column for each state.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = String::new();
@@ -213,7 +215,7 @@ impl Coverage {
     }
 }
 
-/// All cells that can be met.
+/// All reachable cells.
 pub(crate) fn cells() -> impl Iterator<Item = Cell> {
     let all = MACHINES.iter().flat_map(|machine| {
         let of_state = move |state: &&'static str| {
@@ -226,7 +228,7 @@ pub(crate) fn cells() -> impl Iterator<Item = Cell> {
     all.filter(|cell| reason(*cell).is_none())
 }
 
-/// Why nothing can reach a cell.
+/// The reason why a cell is unreachable.
 fn reason((machine, state, fault): Cell) -> Option<&'static str> {
     let is_meant = |(of, states, faults, _): &&(&str, &[&str], &[&str], &str)| {
         *of == machine && states.contains(&state) && (faults.is_empty() || faults.contains(&fault))

@@ -1,4 +1,4 @@
-//! Many seeds: shared out among threads, each run by itself on one of them.
+//! Runs many seeds in parallel threads. Each seed is one run on one thread.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -13,16 +13,16 @@ use crate::cli::Cli;
 use crate::summary::{self, Summary};
 use herd_simulate::{self as simulator, Case};
 
-/// After so many failures it stops: one bug makes many.
+/// The number of failures after which it stops, because one bug makes many.
 const MOST_FAILURES: usize = 5;
 
-/// So many seeds reach every cell of the table of what met what.
+/// The number of seeds that reach every cell of the coverage.
 const SEEDS_THAT_COVER: u64 = 10_000;
 
-/// Without a name, the first herds of the list take turns: the six of the course, and the pair.
+/// Without --herd, the first herds of the list take turns: the six of the course, and the pair.
 const SMALL_HERDS: usize = 7;
 
-/// What all threads add to.
+/// The common results of all threads.
 #[derive(Default)]
 struct Shared {
     summary: Summary,
@@ -49,11 +49,11 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
     bar.finish_and_clear();
     let shared = match shared.into_inner() {
         Ok(shared) => shared,
-        Err(_) => return ExitCode::FAILURE, // a thread panicked, and has said so
+        Err(_) => return ExitCode::FAILURE, // A thread panicked, and has printed the reason.
     };
     output::say(shared.summary.describe(started.elapsed()));
     let Some(first) = shared.failures.iter().min_by_key(|case| case.seed) else {
-        say!("all {} seeds hold", cli.seeds);
+        say!("all {} seeds passed", cli.seeds);
         return covered(cli, &shared.summary);
     };
     say!("\n{} failed:", shared.failures.len());
@@ -61,19 +61,19 @@ pub(crate) fn run(cli: &Cli) -> ExitCode {
         say!("  cargo simulate {case}");
     }
     output::say(format_args!(
-        "\nthe first of them\n{}",
+        "\nthe first failure\n{}",
         simulator::explain(first)
     ));
     ExitCode::FAILURE
 }
 
-/// Whether every state met every fault: so many seeds have to see to that.
+/// Whether every state met every fault. A run with enough seeds has to reach every cell.
 fn covered(cli: &Cli, summary: &Summary) -> ExitCode {
     let empty = summary.coverage.empty();
     if empty.is_empty() || cli.seeds < SEEDS_THAT_COVER || cli.herd.is_some() {
         return output::status(0);
     }
-    say!("\nso many seeds have to reach every cell; these were not:");
+    say!("\nthis number of seeds has to reach every cell; these cells were not reached:");
     for (machine, state, fault) in empty {
         say!("  {machine} {state}: {fault}");
     }
@@ -95,22 +95,22 @@ fn work(cli: &Cli, next: &AtomicU64, shared: &Mutex<Shared>, bar: &ProgressBar) 
         };
         let case = simulator::case(seed, herd);
         let Some(story) = simulator::simulate(&case) else {
-            return; // the command line has made sure that there is such a herd
+            return; // Cannot happen: the command line has checked the name of the herd.
         };
         bar.inc(1);
         let Ok(mut shared) = shared.lock() else {
-            return; // another thread panicked
+            return; // Another thread panicked.
         };
         shared.summary.add(&story);
         match &story.failure {
             None if cli.verbose => bar.println(format!(
-                "seed {seed} of herd {herd} holds: {}",
+                "seed {seed} of herd {herd} passed: {}",
                 summary::of_one(&story)
             )),
             None => {}
             Some(failure) => {
                 bar.println(format!(
-                    "seed {seed} of herd {herd} fails: {}",
+                    "seed {seed} of herd {herd} failed: {}",
                     failure.what
                 ));
                 shared.failures.push(case);
@@ -123,6 +123,6 @@ fn work(cli: &Cli, next: &AtomicU64, shared: &Mutex<Shared>, bar: &ProgressBar) 
 }
 
 fn style() -> ProgressStyle {
-    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} to go";
+    let template = "{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

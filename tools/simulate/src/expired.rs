@@ -1,21 +1,22 @@
-//! What may have expired at some server, as far as an onlooker can know: the clock that is furthest ahead decides.
+//! The records that may have expired at some server. The clock that is furthest ahead decides.
 //!
-//! A record that won by its epoch can expire before what it replaced. Then a server that lagged brings that back, for as long as it
-//! lasts. So whatever is less than a record that has expired is promised no more, either.
+//! A record that won by its epoch can expire before the record that it replaced. Then a slow server
+//! may bring the replaced record back, until that expires too. So a record below an expired one is
+//! not promised either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use herd_testkit::at_line::Line;
 
-/// Which records may be there, or may not.
+/// The records that may have expired.
 #[derive(Clone, Debug)]
 pub(crate) struct Expired {
-    /// What is older, in attoseconds since the epoch, may have expired.
+    /// Records before this time may have expired, in attoseconds since the epoch.
     horizon: i128,
-    /// The greatest record of each client that may have.
+    /// The greatest record of each client that may have expired.
     greatest: Arc<BTreeMap<Vec<u8>, Line>>,
-    /// All records of each client that servers have held, and that have not.
+    /// All other records of each client that servers have held.
     held: Arc<BTreeMap<Vec<u8>, BTreeSet<Line>>>,
 }
 
@@ -46,7 +47,7 @@ impl Expired {
         }
     }
 
-    /// What is older may have expired from now on.
+    /// Moves the horizon. Records before it may have expired.
     pub(crate) fn advance(&mut self, horizon: i128) {
         if horizon <= self.horizon {
             return;
@@ -72,7 +73,7 @@ impl Expired {
         }
     }
 
-    /// Whether this record may have expired, or be back though it was replaced.
+    /// Whether this record may have expired, or may be back after it was replaced.
     pub(crate) fn covers(&self, line: &Line) -> bool {
         line.is_before(self.horizon)
             || !self.greatest.is_empty()

@@ -1,4 +1,4 @@
-//! The herds that are simulated, and the settings of their servers.
+//! The simulated herds, and the settings of their servers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -25,12 +25,12 @@ const INVENTED: [(&str, usize); 4] = [
     ("graph-1000", 1_000),
 ];
 
-/// Servers and who is linked with whom.
+/// The servers and links of a herd.
 #[derive(Clone)]
 pub(crate) struct Herd {
     /// In order.
     pub(crate) servers: Vec<String>,
-    /// By place in `servers`; the first of two dials.
+    /// The links, as indices into `servers`. The first of a pair dials.
     pub(crate) edges: Vec<(usize, usize)>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Herd {
-    /// The herd of that name; the seed decides how a random graph looks.
+    /// The herd of that name. The seed decides a random graph.
     pub(crate) fn new(name: &str, seed: u64) -> Option<Herd> {
         if let Some(preset) = presets::by_year(name) {
             let place = |server: &str| preset.servers.iter().position(|name| *name == server);
@@ -58,7 +58,8 @@ impl Herd {
         let mut rng = Rng::new(seed, "herd");
         let mut edges: Vec<(usize, usize)> = match name {
             "ring-50" => (0..count).map(|at| (at, (at + 1) % count)).collect(),
-            // Everybody is linked with somebody before them: connected, and without a cycle.
+            // Each server is linked with an earlier one, so the graph is connected and has no
+            // cycle.
             _ => (1..count).map(|at| (at, rng.below(at))).collect(),
         };
         if name == "graph-1000" {
@@ -91,7 +92,8 @@ impl Herd {
         edges.collect::<Vec<_>>().join(", ")
     }
 
-    /// What the server at `place` has to know. With `by_name`, neighbours are given as host names, which have to be looked up.
+    /// The settings of the server at `place`. With `by_name`, its neighbours have host names, which
+    /// have to be looked up.
     pub(crate) fn settings(&self, place: usize, limits: &Limits, by_name: bool) -> Settings {
         let neighbours = self.edges.iter().filter_map(|&(dialler, acceptor)| {
             let (other, we_dial) = match place {
@@ -148,7 +150,7 @@ fn host_name(place: usize) -> String {
     format!("host{place}.example")
 }
 
-/// What the name server answers: two addresses, and nobody is at the first.
+/// The answer of the name server: two addresses. No server listens at the first.
 pub(crate) fn look_up(name: &str) -> Option<Vec<IpAddr>> {
     let place: usize = name
         .strip_prefix("host")?
@@ -159,7 +161,7 @@ pub(crate) fn look_up(name: &str) -> Option<Vec<IpAddr>> {
     Some(vec![nobody, ip(place)])
 }
 
-/// Which server listens there, if any does.
+/// The server that listens at this address, if any.
 pub(crate) fn listener(address: SocketAddr) -> Option<usize> {
     match address.ip() {
         IpAddr::V4(ip) => match ip.octets() {
@@ -170,12 +172,12 @@ pub(crate) fn listener(address: SocketAddr) -> Option<usize> {
     }
 }
 
-/// Where a server dials from.
+/// The address from which a server dials.
 pub(crate) fn server_address(place: usize) -> SocketAddr {
     SocketAddr::new(ip(place), CLIENT_PORT)
 }
 
-/// Where somebody comes from, as far as a server cares.
+/// The source address of a client, as a server sees it.
 pub(crate) fn client_address(session: usize) -> SocketAddr {
     SocketAddr::new(
         Ipv4Addr::new(198, 51, 100, (session % 250) as u8).into(),
@@ -183,7 +185,8 @@ pub(crate) fn client_address(session: usize) -> SocketAddr {
     )
 }
 
-/// Without a key Places is never asked; the settings want to know all the same how that would be done.
+/// The TLS configuration for Places. The settings need one, although without a key Places is never
+/// asked.
 fn tls() -> Arc<ClientConfig> {
     static TLS: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     #[allow(clippy::expect_used, reason = "a constant of the library below")]

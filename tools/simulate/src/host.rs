@@ -1,8 +1,9 @@
-//! A simulated machine: one production [`Node`], its sockets and its clock. What happens to them is
-//! handed to the node as `src/shell/event_loop.rs` does it; then the node's own [`drive`] ends the turn.
+//! A simulated machine: one production [`Node`], its sockets and its clock. Events are passed to
+//! the node as in `src/shell/event_loop.rs`. Then the node's own [`drive`] ends the turn.
 //!
-//! What this file adds are only questions: is a connection that could write left with output, does a link
-//! hold more than it may, does the table ever go backwards, are the neighbours written to before the clients.
+//! This file adds only checks. A writable connection must not be left with output. A link must not
+//! hold more than its limit. The table must never go backwards. Neighbours must be written to
+//! before clients.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -28,14 +29,14 @@ use herd_testkit::fake_disk::{ENDLESS, FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::{End, Policy};
 use herd_testkit::rng::Rng;
 
-/// Which of a server's ports somebody comes in by.
+/// The port of a server on which a connection came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum Port {
     Clients,
     Neighbours,
 }
 
-/// How a machine is.
+/// The condition of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// The process runs.
@@ -52,16 +53,16 @@ struct Socket {
     key: Key,
     side: usize,
     is_link: bool,
-    /// Not connected yet.
+    /// Whether the connect is in progress.
     connecting: bool,
     opened: Time,
-    /// A write may take something: true until one took less than it was given.
+    /// Whether a write may take bytes. False after a short write.
     writable: bool,
-    /// Its writing side is shut down.
+    /// Whether its writing side is shut down.
     finished: bool,
-    /// The end of the stream was handed over.
+    /// Whether the end of the stream was passed to the node.
     ended: bool,
-    /// It is on the next turn's list.
+    /// Whether it is on the next turn's list.
     queued: bool,
 }
 
@@ -71,46 +72,49 @@ impl Socket {
     }
 }
 
-/// What a machine that lost power may have lost, beyond `fsync_ms`: the slowest that its disk may be, for the few things that it
-/// may have to do first.
+/// A machine that lost power may have lost the last `fsync_ms`, and the time of these pieces of
+/// work on its slowest disk.
 const DISK_JOBS: u32 = 6;
-/// And what its turns take.
+/// The time of its turns, which is added to that.
 const SYNC_GRACE: Duration = Duration::from_millis(100);
 
-/// A journal that is opened wants no more of the disk, one thing after the other.
+/// The greatest number of pieces of disk work to open a journal.
 const MOST_BEGINNINGS: u32 = 1_000;
 
-/// So often is a turn to look at its connections anew, at most.
+/// The greatest number of rounds over the connections in one turn.
 const MOST_ROUNDS: u32 = 10_000;
 
-/// So many turns in a row may leave something undone that is due: the steps of a compaction.
+/// The greatest number of turns in a row after which a deadline is still due. The steps of a
+/// compaction need that many.
 const MOST_OVERDUE: u32 = 40;
 
-/// What one turn may add to a journal that is as long as it may be: what was read of a few connections.
+/// The greatest number of bytes that one turn may add to a journal at its limit: one read of a few
+/// connections.
 const TURN_GRACE: u64 = 4 * TURN_BYTES as u64;
 
-/// What a server heard of its neighbours longer ago than this is written down.
+/// Records from neighbours that are older than this are in the journal.
 const HEARD_GRACE: Duration = Duration::from_millis(1_500);
 
-/// How long after a full disk has room again the last command may be refused: the longest freeze, and then some.
+/// The longest time after a full disk has room again in which a command may be refused. It is a
+/// little longer than the longest freeze.
 const REFUSALS: Duration = Duration::from_secs(20);
 
-/// What never changes about a machine.
+/// The constant settings of a machine.
 pub(crate) struct Setup {
     pub(crate) settings: Settings,
-    /// By how many nanoseconds its clock is ahead, as long as it is not set.
+    /// The nanoseconds by which its clock is ahead, until a fault sets the clock.
     pub(crate) clock_off_ns: i64,
-    /// Bytes that are read at once.
+    /// The greatest number of bytes of one read.
     pub(crate) scratch: usize,
-    /// Its wall clock shows whole seconds only.
+    /// Whether its wall clock shows only whole seconds.
     pub(crate) coarse: bool,
-    /// How long one turn takes.
+    /// The length of one turn.
     pub(crate) turn: Duration,
-    /// The edges of the herd that end here.
+    /// The edges of the herd at this server.
     pub(crate) edges: Vec<usize>,
-    /// What kind of disk it has, if any.
+    /// Its disk, if it has one.
     pub(crate) disk: Option<DiskPlan>,
-    /// All clients that there are.
+    /// All clients of the run.
     pub(crate) clients: Arc<[Vec<u8>]>,
 }
 
@@ -119,61 +123,63 @@ pub(crate) struct Host {
     pub(crate) number: usize,
     pub(crate) setup: Setup,
     pub(crate) condition: Condition,
-    /// Counts the lives of the process.
+    /// The number of the process's life.
     pub(crate) life: u32,
     node: Option<Node>,
     sockets: Vec<Option<Socket>>,
     ready: Vec<ConnId>,
-    /// Connections that the kernel has made and the process has not accepted.
-    backlog: VecDeque<(Door, Key)>,
+    /// Connections that the process has not accepted yet.
+    backlog: VecDeque<(Port, Key)>,
     pub(crate) frozen: bool,
-    /// It was told to stop, and accepts nobody.
+    /// Whether it was asked to stop, and accepts no connection.
     stopping: bool,
-    /// Wall clock minus the right time, since when.
+    /// The offset of the wall clock, and the time since which it holds.
     clock: Vec<(Time, i64)>,
     next_turn: Option<Time>,
     busy_until: Time,
-    /// How many turns there were, in all its lives.
+    /// The number of turns in all its lives.
     pub(crate) turns: u64,
-    /// How many pieces of disk work have ended, in all its lives.
+    /// The number of finished pieces of disk work in all its lives.
     pub(crate) disk_works: u64,
     pub(crate) disk: Option<FakeDisk>,
-    /// How long its jobs take.
+    /// The random length of its disk work.
     disk_rng: Rng,
-    /// Which of its queues is busy with a job.
+    /// The queues that are busy.
     is_working: [bool; 2],
-    /// While the process does not run: what its disk will tell it, by client.
+    /// While the process does not run: the records that it will find on its disk, by client.
     kept: BTreeMap<Vec<u8>, Line>,
-    /// The process is to end in the middle of its next write to the journal.
+    /// Whether the process has to end in the middle of its next write to the journal.
     pub(crate) doomed: bool,
-    /// Faults that wait until it is in some state.
+    /// Faults that wait for a state of this server.
     pub(crate) aims: Vec<(usize, Cell)>,
-    /// It has ended of itself, or in the middle of something; the world sees to the rest.
+    /// How the process ended, if it was not ended from outside. The world handles the rest.
     pub(crate) fallen: Option<Fallen>,
-    /// When it was frozen last.
+    /// The time of its last freeze.
     frozen_at: Time,
     thawed_at: Time,
-    /// The first of its lives since which nothing was lost that it had answered.
+    /// The first life since which no acknowledged update was lost.
     pub(crate) whole_since: u32,
-    /// Turns in a row that left something undone that is due.
+    /// The number of turns in a row after which a deadline was still due.
     overdue: u32,
-    /// When its disk was full last.
+    /// The last time at which its disk was full.
     full_until: Option<Time>,
-    /// When its disk refused a write last.
+    /// The last time at which its disk refused a write.
     pub(crate) refused_at: Option<Time>,
-    /// It has less room for records than others have, or had until then.
+    /// Whether it has less room for records than the others, or the time until which it had.
     tight_until: Option<Time>,
-    /// An older copy of its data directory was put back: it may begin a new life while it runs.
+    /// Whether an older copy of its data directory was put back. Then it may begin a new life while
+    /// it runs.
     is_restored: bool,
-    /// The change up to which the epochs of its lines are noted.
+    /// The number of the last change whose epoch is noted.
     noted_seq: u64,
-    /// The tombstones that it made, when, and in which of its lives. The same may be made in two.
+    /// The tombstones that it made, with the time and the life. Two lives may make the same one.
     pub(crate) tombstones: Vec<(Time, u32, Line)>,
-    /// Its disk has been full since it was known to hold all that its neighbours taught.
+    /// Whether its disk was full since the last time at which it held all records of its
+    /// neighbours.
     was_full: bool,
 }
 
-/// How a process ended that was not ended from outside.
+/// How a process ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallen {
     /// In the middle of a write.
@@ -236,7 +242,7 @@ impl Host {
         Some(line)
     }
 
-    /// What it holds of a client, a line or a tombstone, to be compared with others of that client.
+    /// Its line or tombstone of a client, in a form that can be compared.
     pub(crate) fn held(&self, client: &[u8]) -> Option<Line> {
         let records = self.node.as_ref()?.records();
         let line = records.record(client)?;
@@ -278,14 +284,15 @@ impl Host {
         self.setup.settings.name.as_bytes()
     }
 
-    /// What no wall clock shows that is this one's, if records expire: those of this age and a second have.
+    /// The time before which records have expired for sure, if records expire. A second is added
+    /// for the clock.
     pub(crate) fn expired_before(&self, time: Time) -> Option<i128> {
         let ttl_ms = self.setup.settings.limits.record_ttl_ms;
         let wall = i128::from(self.now(time).wall);
         (ttl_ms > 0).then(|| (wall - i128::from(ttl_ms + 1_000) * 1_000_000) * 1_000_000_000)
     }
 
-    /// The same, or what its disk will tell it when it starts again.
+    /// The same, or the record that it will find on its disk when it starts again.
     pub(crate) fn sure(&self, client: &[u8]) -> Option<Line> {
         match self.node {
             Some(_) => self.held(client),
@@ -293,17 +300,17 @@ impl Host {
         }
     }
 
-    /// How many clients it holds a line of.
+    /// The number of its records.
     pub(crate) fn records(&self) -> usize {
         self.node.as_ref().map_or(0, |node| node.records().len())
     }
 
-    /// Whether the process runs, and will go on doing so.
+    /// Whether the process runs, and was not asked to stop.
     pub(crate) fn is_up(&self) -> bool {
         self.condition == Condition::Up && !self.stopping
     }
 
-    /// Who answers at this machine's address; `None` if nothing does, not even its kernel.
+    /// The program that answers at this machine's address. `None` if not even the kernel answers.
     pub(crate) fn listener(&self) -> Option<Party> {
         match self.condition {
             Condition::Up if !self.stopping => Some(Party::Host {
@@ -326,7 +333,7 @@ impl Host {
         Now { time, wall }
     }
 
-    /// What a wall clock that is off by so much shows.
+    /// The wall clock with this offset.
     fn wall(&self, time: Time, off: i64) -> u64 {
         let wall = (WALL_ORIGIN + time.as_nanos()).saturating_add_signed(off);
         if self.setup.coarse {
@@ -336,14 +343,16 @@ impl Host {
         }
     }
 
-    /// Whether the wall clock showed `wall` (in attoseconds since the epoch) at some moment between the two.
+    /// Whether the wall clock showed `wall` (in attoseconds since the epoch) at some moment between
+    /// the two.
     pub(crate) fn showed(&self, wall: i128, from: Time, to: Time) -> bool {
         let ends = self.clock.iter().skip(1).map(|(since, _)| *since);
         let mut spans = self.clock.iter().zip(ends.chain([to]));
         spans.any(|(&(since, off), until)| {
             let (low, high) = (since.max(from), until.min(to));
             let shown = |time| i128::from(self.wall(time, off));
-            // A skew has nine decimals, a stamp up to 18: the receipt that they add up to may lack most of a nanosecond.
+            // A skew has nine decimals, and a stamp up to 18. So their sum, the receipt, may be too
+            // early by almost a nanosecond.
             low <= high && (shown(low) - 1..=shown(high)).contains(&(wall / 1_000_000_000))
         })
     }
@@ -370,7 +379,7 @@ impl Host {
             let opened = disk.open(|entry| node.restore(entry));
             opened.map(|opened| node.journal_opened(opened))
         });
-        outside.say(&[Subject::Host(self.number)], || {
+        outside.log(&[Subject::Host(self.number)], || {
             let (life, records) = (self.life, node.records().len());
             format!(
                 "host {} starts, life {life}, with {records} records",
@@ -391,7 +400,8 @@ impl Host {
         self.wake(outside);
     }
 
-    /// What this life begins with is safe before it serves. Nobody sees how long that takes, so it takes no time.
+    /// Makes the beginning of this life safe before the server serves. It takes no virtual time,
+    /// because no client can observe it.
     fn begin_journal(&mut self, outside: &mut Outside) {
         let now = self.now(outside.timeline.now());
         for round in 0.. {
@@ -399,7 +409,7 @@ impl Host {
                 return;
             }
             if round > MOST_BEGINNINGS {
-                let text = format!("host {} never begins to serve", self.number);
+                let text = format!("host {} does not begin to serve", self.number);
                 return failed(outside, &text, &[Subject::Host(self.number)]);
             }
             self.perform_disk_work(now, outside);
@@ -415,7 +425,7 @@ impl Host {
             }
             if disk.is_idle() {
                 if node.next_deadline().is_some_and(|due| due <= now.time) {
-                    node.handle_deadlines(now); // the next step of a compaction
+                    node.handle_deadlines(now); // The next step of a compaction.
                     continue;
                 }
                 disk.finish();
@@ -427,12 +437,12 @@ impl Host {
             }
             match disk.finished() {
                 Some(done) => node.handle_disk_done(done, now),
-                None => return, // a queue is frozen, and works on later
+                None => return, // A queue is frozen, and continues later.
             }
         }
     }
 
-    /// The process ends without a word.
+    /// The process ends without a clean stop.
     pub(crate) fn end(&mut self, end: End, outside: &mut Outside) {
         let dark = end == End::PowerLost;
         let (loses_nothing, kept) = (self.loses_nothing(end), self.heard_until(end));
@@ -446,7 +456,7 @@ impl Host {
             for (key, side) in keys {
                 outside.network.close(key, side, &mut outside.timeline);
             }
-            // Connections that were about to be made find nobody.
+            // Connections in progress find no program.
             outside.network.darken(self.number);
             outside.network.forget(self.number);
         }
@@ -471,13 +481,14 @@ impl Host {
         };
     }
 
-    /// While the process does not run: what its disk will tell the next one, and nothing if that will refuse it.
+    /// While the process does not run: the records that the next one will find on the disk. None if
+    /// it will refuse the journal.
     fn look_at_kept(&mut self) {
         let table = self.disk.as_ref().map(FakeDisk::table);
         self.kept = table.and_then(Result::ok).unwrap_or_default();
     }
 
-    /// Whether an end costs nothing that it had answered: see "What outlasts what" in README.md.
+    /// Whether this end loses no acknowledged update: see "What outlasts what" in README.md.
     fn loses_nothing(&self, end: End) -> bool {
         match (self.setup.disk, end) {
             (None, _) => false,
@@ -486,7 +497,7 @@ impl Host {
         }
     }
 
-    /// What it promises of its disk.
+    /// The promises of its disk.
     pub(crate) fn policy(&self) -> Policy {
         match self.setup.disk {
             None => Policy::NoJournal,
@@ -501,12 +512,12 @@ impl Host {
         }
     }
 
-    /// Since when it is frozen, if it is.
+    /// The time since which it is frozen, if it is.
     pub(crate) fn frozen_since(&self) -> Option<Time> {
         self.frozen.then_some(self.frozen_at)
     }
 
-    /// Up to when what it had heard of its neighbours is written down for sure.
+    /// The time before which all records from its neighbours are in the journal for sure.
     fn heard_until(&self, end: End) -> Option<Time> {
         if end == End::PowerLost || self.setup.disk.is_none() || self.was_full {
             return None;
@@ -521,7 +532,7 @@ impl Host {
         Some(before(last, HEARD_GRACE))
     }
 
-    /// There are only so many bytes left on its disk, or endless room again.
+    /// Sets the free bytes of its disk. `None` stands for unlimited room.
     pub(crate) fn set_disk_room(&mut self, room: Option<u64>, now: Time) {
         if let Some(disk) = &mut self.disk {
             let used = disk.used();
@@ -534,7 +545,7 @@ impl Host {
         }
     }
 
-    /// The next operation of a kind fails on its disk.
+    /// Makes the next operation of a kind fail on its disk.
     pub(crate) fn strike_disk(&mut self, strike: Strike) {
         if let Some(disk) = &mut self.disk {
             disk.strike(strike);
@@ -543,7 +554,7 @@ impl Host {
         }
     }
 
-    /// Nothing fails any more on its disk.
+    /// Ends the failures of its disk.
     pub(crate) fn mend_disk(&mut self, now: Time) {
         if let Some(disk) = &mut self.disk {
             disk.clear_strikes();
@@ -551,7 +562,7 @@ impl Host {
         }
     }
 
-    /// These queues of its disk do nothing, or work again.
+    /// Freezes these queues of its disk, or lets them work again.
     pub(crate) fn set_frozen_disk(
         &mut self,
         queues: &[Queue],
@@ -561,14 +572,14 @@ impl Host {
         for &queue in queues {
             if let Some(disk) = &mut self.disk {
                 disk.set_frozen(queue, is_frozen);
-                // What was heard of a neighbour waits for a slow disk, too.
+                // Records from neighbours wait for a slow disk too.
                 self.was_full |= is_frozen;
             }
             self.begin_job(queue, outside);
         }
     }
 
-    /// From its next start on, it has room for so many records, or as much as the others.
+    /// Sets the room for records from its next start on. `None` stands for the room of the others.
     pub(crate) fn set_room(&mut self, records: Option<u64>, now: Time) {
         let limits = &mut self.setup.settings.limits;
         limits.max_records = records.unwrap_or(Limits::default().max_records);
@@ -578,12 +589,12 @@ impl Host {
         });
     }
 
-    /// Whether it has room for few records only.
+    /// Whether it has room for only a few records.
     pub(crate) fn is_tight(&self) -> bool {
         self.setup.settings.limits.max_records < Limits::default().max_records
     }
 
-    /// An older copy of its data directory is put back while the process does not run.
+    /// Puts back an older copy of its data directory. The process does not run.
     pub(crate) fn put_back(&mut self, copy: &Snapshot, outside: &mut Outside) {
         if let Some(disk) = &mut self.disk {
             disk.put_back(copy);
@@ -594,13 +605,14 @@ impl Host {
         }
     }
 
-    /// Whether an `IAMAT` that was sent then may be refused, because there was no room to write it down.
+    /// Whether an `IAMAT` that was sent at this time may be refused, because the journal had no
+    /// room.
     pub(crate) fn may_refuse(&self, sent: Time) -> bool {
         let until = self.full_until.max(self.tight_until);
         until.is_some_and(|until| sent < until + REFUSALS)
     }
 
-    /// Tells the process to stop: SIGTERM.
+    /// Sends SIGTERM.
     pub(crate) fn stop(&mut self, outside: &mut Outside) {
         let now = self.now(outside.timeline.now());
         if let Some(node) = &mut self.node {
@@ -651,12 +663,12 @@ impl Host {
         }
     }
 
-    /// Whether it has stopped as it was told to.
+    /// Whether it has stopped after SIGTERM.
     pub(crate) fn is_stopped(&self) -> bool {
         self.node.as_ref().is_some_and(Node::is_stopped)
     }
 
-    /// The process is not run any more.
+    /// Freezes the process.
     pub(crate) fn freeze(&mut self, now: Time) {
         if self.is_up() && !self.frozen {
             self.frozen = true;
@@ -664,14 +676,14 @@ impl Host {
         }
     }
 
-    /// The process is run again.
+    /// Lets the process run again.
     pub(crate) fn thaw(&mut self, outside: &mut Outside) {
         self.frozen = false;
         self.thawed_at = outside.timeline.now();
         self.wake(outside);
     }
 
-    /// Something happened to one of its connections.
+    /// An event for one of its connections.
     pub(crate) fn notice(&mut self, notice: Notice, outside: &mut Outside) {
         if notice.is_new {
             if self.stopping {
@@ -680,11 +692,11 @@ impl Host {
                     .abort(notice.key, ACCEPTOR, &mut outside.timeline);
                 return;
             }
-            let door = match outside.network.party(notice.key, OPENER) {
-                Party::Host { .. } | Party::Operator(_) => Door::Neighbours,
-                Party::Session(_) | Party::Nobody => Door::Clients,
+            let port = match outside.network.party(notice.key, OPENER) {
+                Party::Host { .. } | Party::Operator(_) => Port::Neighbours,
+                Party::Session(_) | Party::Nobody => Port::Clients,
             };
-            self.backlog.push_back((door, notice.key));
+            self.backlog.push_back((port, notice.key));
         } else {
             let sockets = self.sockets.iter_mut().flatten();
             let mut own = sockets.filter(|s| (s.key, s.side) == (notice.key, notice.side));
@@ -699,7 +711,7 @@ impl Host {
         self.wake(outside);
     }
 
-    /// Plans the next turn for as soon as it can be, unless one is planned already.
+    /// Plans the next turn for the earliest possible time, unless one is planned already.
     fn wake(&mut self, outside: &mut Outside) {
         let soon = outside.timeline.now().max(self.busy_until);
         self.turn_at(soon, outside);
@@ -712,7 +724,7 @@ impl Host {
         }
     }
 
-    /// What the name server said.
+    /// The answer of the name server.
     pub(crate) fn looked_up(&mut self, life: u32, name: &str, works: bool, outside: &mut Outside) {
         let now = self.now(outside.timeline.now());
         if life != self.life {
@@ -771,7 +783,7 @@ impl Host {
         }
     }
 
-    /// What the disk has done. Returns whether a fault waits for the state that this led to.
+    /// Handles finished disk work. Returns whether a fault waits for the new state.
     fn hear_disk(&mut self, now: Now) -> bool {
         while let (Some(node), Some(done)) = (
             &mut self.node,
@@ -790,7 +802,8 @@ impl Host {
         false
     }
 
-    /// Whether a fault waits for the phase in which the compaction is now. Some phases begin and end within a turn.
+    /// Whether a fault waits for the present phase of the compaction. Some phases begin and end
+    /// within a turn.
     fn is_aimed_at(&self, node: &Node) -> bool {
         let phase = node.journal_phase().map(|phase| phase.name());
         let is_meant =
@@ -802,7 +815,7 @@ impl Host {
         Some(self.node.as_ref()?.journal_phase()?.name())
     }
 
-    /// A queue of its disk is through with a job.
+    /// A queue of its disk has finished a piece of work.
     pub(crate) fn disk_worked(&mut self, life: u32, queue: Queue, outside: &mut Outside) {
         if life != self.life || self.node.is_none() {
             return;
@@ -833,13 +846,14 @@ impl Host {
         }
     }
 
-    /// The process is to end in the middle of a write of its journal: of the one that is on its way, or of the next.
+    /// Makes the process end in the middle of a write of its journal: the one in progress, or the
+    /// next one.
     pub(crate) fn doom(&mut self) {
         self.doomed = true;
         self.look_at_doom();
     }
 
-    /// Whether a write of its journal is on its way.
+    /// Whether a write of its journal is in progress.
     pub(crate) fn is_writing(&self) -> bool {
         let writes = |disk: &FakeDisk| disk.jobs(Queue::Writer) > 0;
         self.condition == Condition::Up && self.disk.as_ref().is_some_and(writes)
@@ -851,8 +865,7 @@ impl Host {
         }
     }
 
-    /// Runs `act` with the server and what it has around it. Returns whether a fault waits for the
-    /// state that this led to.
+    /// Runs `act` with the server and its machine. Returns whether a fault waits for the new state.
     fn with_machine(
         &mut self,
         now: Now,
@@ -876,7 +889,7 @@ impl Host {
         is_aimed_at
     }
 
-    /// Ends a turn. Returns early, with `true`, if a fault waits for the state that this led to.
+    /// Ends a turn. Returns early, with `true`, if a fault waits for the new state.
     fn drive(&mut self, now: Now, outside: &mut Outside) -> bool {
         self.with_machine(now, outside, |node, machine| drive(node, machine, now))
     }
@@ -887,7 +900,8 @@ impl Host {
         });
     }
 
-    /// A server gives up if its disk broke a promise, and for no other reason. Its journal is never longer than it may be.
+    /// Checks the disk. A server gives up only if its disk broke a promise. The journal must not
+    /// exceed its limit.
     fn look_at_disk(&mut self, outside: &mut Outside) {
         let (Some(node), Some(disk)) = (&self.node, &self.disk) else {
             return;
@@ -899,14 +913,14 @@ impl Host {
             }
             Some(reason) => Some(format!("gives up: {reason}")),
             None if disk.must_give_up() && disk.is_idle() => {
-                Some("goes on, though it cannot know what its disk has".to_owned())
+                Some("continues, but cannot know what its disk has".to_owned())
             }
             None => None,
         };
         let most = node.journal_bound().map(|bound| bound + TURN_GRACE);
         let long = most.filter(|most| disk.length() > *most).map(|most| {
             let length = disk.length();
-            format!("has a journal of {length} bytes, which may have {most}")
+            format!("has a journal of {length} bytes, but its limit is {most}")
         });
         if let Some(what) = wrong.or(long) {
             let text = format!("host {} {what}", self.number);
@@ -915,13 +929,13 @@ impl Host {
     }
 
     fn accept(&mut self, now: Now, outside: &mut Outside) {
-        while let Some((door, key)) = self.backlog.pop_front() {
+        while let Some((port, key)) = self.backlog.pop_front() {
             let Some(node) = &mut self.node else {
                 return;
             };
-            let admitted = match door {
-                Door::Clients => node.handle_client_connected(herds::client_address(key), now),
-                Door::Neighbours => {
+            let admitted = match port {
+                Port::Clients => node.handle_client_connected(herds::client_address(key), now),
+                Port::Neighbours => {
                     let from = match outside.network.party(key, OPENER) {
                         Party::Host { host, .. } => herds::server_address(host),
                         Party::Session(_) | Party::Operator(_) | Party::Nobody => {
@@ -935,10 +949,10 @@ impl Host {
                 outside.network.close(key, ACCEPTOR, &mut outside.timeline);
                 continue;
             };
-            if door == Door::Neighbours {
+            if port == Port::Neighbours {
                 outside.wire.accepted(key);
             }
-            self.adopt(id, key, ACCEPTOR, door == Door::Neighbours, outside);
+            self.adopt(id, key, ACCEPTOR, port == Port::Neighbours, outside);
         }
     }
 
@@ -949,7 +963,7 @@ impl Host {
         if self.sockets[id.index()].is_some() {
             failed(
                 outside,
-                "two connections have one place",
+                "two connections have the same slot",
                 &[Subject::Host(self.number)],
             );
         }
@@ -971,13 +985,13 @@ impl Host {
         }
     }
 
-    /// The socket of a connection that is alive.
+    /// The socket of an open connection.
     fn socket(&mut self, id: ConnId) -> Option<&mut Socket> {
         let socket = self.sockets.get_mut(id.index())?.as_mut();
         socket.filter(|socket| socket.id == id)
     }
 
-    /// One ready connection: finishes connecting, or reads once.
+    /// Serves one ready connection: finishes its connect, or reads once.
     fn receive(&mut self, id: ConnId, now: Now, outside: &mut Outside) {
         let scratch = self.setup.scratch;
         let Some(socket) = self.socket(id) else {
@@ -1053,7 +1067,7 @@ impl Host {
         let before: Vec<Option<Line>> = clients.iter().map(|client| self.held(client)).collect();
         if let Some(node) = &mut self.node {
             node.handle_data_received(id, bytes, now);
-            // It waits until there is room in the journal; that nothing is forgotten then shows when the herd is at peace.
+            // The record waits for room in the journal. A lost record would show after the storm.
             let is_waiting = is_link && !node.wants_read(id);
             self.note_epochs(outside);
             if is_waiting {
@@ -1065,7 +1079,8 @@ impl Host {
         }
     }
 
-    /// A record came in by a link: afterwards the table must hold it, or what is greater in the protocol's order.
+    /// Checks the table after a record of a link: it must hold that record, or a greater one in the
+    /// protocol's order.
     fn judge(
         &self,
         key: Key,
@@ -1080,21 +1095,21 @@ impl Host {
         if after == sent && before != after {
             outside.wire.learned(key, side, record);
         }
-        // One that stops has said goodbye, and takes nothing more; nor does one take a new client
-        // that has no room.
+        // A stopping server has closed its links, and takes no more records. A full server takes no
+        // new client.
         let has_room = before.is_some()
             || self
                 .tight_until
                 .is_none_or(|until| until <= outside.timeline.now());
-        // And one whose history was rolled back has ended the link, if this was the first that it
-        // heard of it.
+        // A server whose history was rolled back has closed the link, if this was its first notice
+        // of that.
         let wanted = sent.filter(|_| !self.stopping && has_room && !self.is_restored);
-        // No server has to keep a record that may have expired.
+        // A server need not keep a record that may have expired.
         let wanted = wanted.max(before.clone());
         let wanted = wanted.filter(|line| !outside.expired.covers(line));
         if after < wanted {
             let text = format!(
-                "host {} was sent {} and keeps {}; before, it had {}",
+                "host {} got {} and holds {}; before, it held {}",
                 self.number,
                 Shown(record),
                 Shown(after.as_ref().map_or(b"nothing", Line::bytes)),
@@ -1113,13 +1128,13 @@ impl Host {
             network.close(socket.key, socket.side, timeline);
             if socket.is_link {
                 outside.wire.closed(socket.key, socket.side);
-                outside.say_of(socket.key, self.number, || {
+                outside.log_of(socket.key, self.number, || {
                     format!(
                         "connection {}: host {} closes it ({})",
                         socket.key,
                         self.number,
                         why.map_or_else(
-                            || "the core wants it so".to_owned(),
+                            || "the core asked for it".to_owned(),
                             SocketError::to_string
                         )
                     )
@@ -1128,7 +1143,7 @@ impl Host {
         }
     }
 
-    /// A socket is broken.
+    /// A socket has broken.
     fn lose(&mut self, id: ConnId, why: &str, now: Now, outside: &mut Outside) {
         let why = SocketError::from(why);
         self.close(id, Some(&why), outside);
@@ -1137,7 +1152,7 @@ impl Host {
         }
     }
 
-    /// A deadline that has come and is still there after the turn wakes the loop at once, again and again.
+    /// Checks for a busy loop: a deadline that is still due after a turn wakes the loop at once.
     fn is_spinning(&mut self, time: Time, outside: &mut Outside) {
         let deadline = self.node.as_ref().and_then(Node::next_deadline);
         self.overdue = if deadline.is_some_and(|deadline| deadline <= time) {
@@ -1146,12 +1161,13 @@ impl Host {
             0
         };
         if self.overdue > MOST_OVERDUE {
-            let text = format!("host {} spins", self.number);
+            let text = format!("host {} is in a busy loop", self.number);
             failed(outside, &text, &[Subject::Host(self.number)]);
         }
     }
 
-    /// Whoever could be written to and has something to be written must have been written to: nobody else would ever see to it.
+    /// Checks that no writable connection is left with output, because no later event would flush
+    /// it.
     fn look_around(&mut self, outside: &mut Outside) {
         let Some(node) = &mut self.node else {
             return;
@@ -1160,7 +1176,7 @@ impl Host {
             let could_write = socket.may_write() && !socket.queued;
             if could_write && !node.poll_output(socket.id).is_empty() {
                 let text = format!(
-                    "host {} has something to write on connection {}, and forgets it",
+                    "host {} has unsent output on the writable connection {}",
                     self.number, socket.key
                 );
                 let subjects = [Subject::Host(self.number)];
@@ -1182,13 +1198,13 @@ impl Host {
         }
     }
 
-    /// Whether it has been dialling somebody for longer than it may.
+    /// Whether it has dialled a neighbour for longer than its limit.
     pub(crate) fn dials_in_vain(&self, since: Time) -> bool {
         let dialling = |socket: &Socket| socket.connecting && socket.opened < since;
         self.sockets.iter().flatten().any(dialling)
     }
 
-    /// How many connections it has: to neighbours, to clients.
+    /// The numbers of its connections to neighbours and to clients.
     pub(crate) fn connections(&self) -> (usize, usize) {
         let sockets = || self.sockets.iter().flatten();
         let links = sockets().filter(|socket| socket.is_link).count();
@@ -1196,16 +1212,16 @@ impl Host {
     }
 }
 
-/// What one turn of a server has around it.
+/// The machine of a server during one turn.
 struct Machine<'a> {
     host: &'a mut Host,
     outside: &'a mut Outside,
     now: Now,
-    /// How often connections were looked at anew in this turn.
+    /// The number of rounds over the connections in this turn.
     rounds: u32,
-    /// A client was looked at in this round.
+    /// Whether a client was flushed in this round.
     clients_began: bool,
-    /// A fault waits for the state that this led to.
+    /// Whether a fault waits for the new state.
     is_aimed_at: bool,
 }
 
@@ -1241,9 +1257,9 @@ impl Io for Machine<'_> {
             host: host.number,
             life: host.life,
         };
-        // An address where nobody lives is reached by the way to any neighbour.
+        // An address without a machine is reached over the path to any neighbour.
         let path = edge.or(host.setup.edges.first().copied());
-        let path = path.ok_or("no way")?;
+        let path = path.ok_or("there is no path")?;
         let wanted = match edge.and(target) {
             Some(host) => Party::Host { host, life: 0 },
             None => Party::Nobody,
@@ -1254,7 +1270,7 @@ impl Io for Machine<'_> {
         if let (Some(edge), Some(target)) = (edge, target) {
             outside.wire.connecting(key, edge, [host.number, target]);
         }
-        outside.say(&[Subject::Host(host.number), Subject::Edge(path)], || {
+        outside.log(&[Subject::Host(host.number), Subject::Edge(path)], || {
             format!("host {} dials {address}: connection {key}", host.number)
         });
         host.adopt(id, key, OPENER, true, outside);
@@ -1303,7 +1319,10 @@ impl Io for Machine<'_> {
         };
         let (key, side, is_link) = (socket.key, socket.side, socket.is_link);
         if is_link && output.len() > TURN_BYTES + LINK_LINE_BYTES {
-            self.failed(&format!("{} bytes wait for one neighbour", output.len()));
+            self.failed(&format!(
+                "{} bytes of output wait for one neighbour",
+                output.len()
+            ));
         }
         let (network, timeline) = (&mut self.outside.network, &mut self.outside.timeline);
         let written = network.write(key, side, output, timeline);
@@ -1345,7 +1364,7 @@ impl Io for Machine<'_> {
         for (key, line) in std::mem::take(&mut self.outside.wire.fresh) {
             let at = record(&line).map_or(&b""[..], |(_, at)| at);
             let client = Fields::of(at).map_or(&b""[..], |fields| fields.client);
-            // A newer one may have taken its place since it was read.
+            // A newer record may have replaced it since it was read.
             let is_held = records
                 .record(client)
                 .is_some_and(|held| held.strip_suffix(b"\n") == Some(at));
@@ -1367,7 +1386,7 @@ impl Io for Machine<'_> {
         self.clients_began = false;
         self.rounds += 1;
         if self.rounds > MOST_ROUNDS {
-            let text = format!("a turn of host {} has no end", self.host.number);
+            let text = format!("a turn of host {} does not end", self.host.number);
             self.failed(&text);
             return true;
         }

@@ -1,11 +1,13 @@
-//! What the herd was told, and what it has promised.
+//! The updates that clients sent to the herd, and the promises of the herd.
 //!
-//! The promise: an update that was acknowledged reaches every server that is or becomes connected, and survives any crash of a server
-//! that has a disk. From a server without one it must have left (it, or a newer one of the same client) before that server was
-//! killed. So for each client there is a *floor*: the greatest update that must be everywhere in the end. An acknowledgement
-//! raises it; a server's death lowers it to the greatest line that some server holds at that moment, or will find on its disk.
-//! (What was under way then may arrive all the same, and is not promised.) What a server with a disk has acknowledged must be on
-//! that disk when it ends, and in its table when it starts again: [`herd_testkit::promises`] keeps the book of that.
+//! The promise: an acknowledged update reaches every server that is or becomes connected. It
+//! survives any crash of a server with a disk. If a server without a disk is killed, the update is
+//! promised only if it (or a newer one of the same client) has left that server. So each client has
+//! a *floor*: the greatest update that every server must have in the end. An acknowledgement raises
+//! the floor. The end of a server lowers it to the greatest line that some server holds at that
+//! moment, or will find on its disk. (Updates in transit may still arrive, but are not promised.)
+//! The acknowledged updates of a server with a disk must be on that disk when the server ends, and
+//! in its table when it starts again. [`herd_testkit::promises`] records that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,22 +20,23 @@ use crate::host::Host;
 use herd_testkit::at_line::{Fields, Line, receipt};
 use herd_testkit::promises::{End, Promises};
 
-/// The fields of an `IAMAT` that decide its `AT` line, and which server was told: server, client, location, time.
+/// The fields of an `IAMAT` that decide its `AT` line: the server that got it, client, location,
+/// time.
 type Told = (usize, Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// The book.
+/// The ledger.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    /// What clients said, and when each first said it.
+    /// The `IAMAT`s of clients, with the time of the first one with these fields.
     told: BTreeMap<Told, Time>,
     clients: BTreeSet<Vec<u8>>,
     floors: BTreeMap<Vec<u8>, Line>,
     acknowledged: u64,
-    /// Which servers were asked to forget which clients.
+    /// The servers that were asked to forget a client, with the client.
     forgotten: BTreeSet<(usize, Vec<u8>)>,
-    /// What may have expired, and is promised no more.
+    /// The records that may have expired, and so are not promised.
     expired: Expired,
-    /// What each server's disk has to keep.
+    /// The promises of each server's disk.
     pub(crate) promises: Promises,
 }
 
@@ -55,7 +58,7 @@ impl Ledger {
         }
     }
 
-    /// What a server holds of a client, unless that may have expired elsewhere.
+    /// The record that a server holds of a client, unless it may have expired on another server.
     fn lasting(&self, host: &Host, client: &[u8]) -> Option<Line> {
         host.held(client).filter(|line| !self.expired.covers(line))
     }
@@ -66,12 +69,12 @@ impl Ledger {
         self.clients.insert(client.to_vec());
     }
 
-    /// Whether a record of a client that was there may be there no more.
+    /// Whether a record of a client may be missing by now.
     pub(crate) fn may_be_gone(&self, client: &[u8], line: &Line) -> bool {
         self.expired.covers(line) || self.forgotten.iter().any(|(_, other)| other == client)
     }
 
-    /// A client has sent an `IAMAT` to a server, whole or as good as whole.
+    /// A client has sent an `IAMAT` to a server. Only its LF may be missing.
     pub(crate) fn told(
         &mut self,
         host: usize,
@@ -85,7 +88,7 @@ impl Ledger {
         self.clients.insert(client.to_vec());
     }
 
-    /// A client was answered with `line` by a server in its life `life`.
+    /// A server in its life `life` answered a client with `line`.
     pub(crate) fn acknowledged(
         &mut self,
         host: usize,
@@ -115,7 +118,7 @@ impl Ledger {
                 self.promises.answered(host, line, when(time));
             }
         } else if greatest(client, hosts.iter()).as_ref() < Some(line) {
-            return Ok(()); // it died with the only server that knew
+            return Ok(()); // The only server that had it has ended.
         }
         let floor = self.floors.get(client);
         if floor < Some(line) {
@@ -124,14 +127,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// A server has confirmed to a neighbour that it keeps a record, as safely as it promises its clients.
+    /// A server has confirmed to a neighbour that it keeps a record. This is the same promise as an
+    /// answer to a client.
     pub(crate) fn confirmed(&mut self, host: usize, line: &Line, time: Time) {
         if !self.expired.covers(line) {
             self.promises.kept(host, line, when(time));
         }
     }
 
-    /// A server has ended; or what it has lost and should not have, and whose record that is.
+    /// A server has ended. An error is a promise that it has broken, and the client of that record.
     pub(crate) fn died(
         &mut self,
         host: usize,
@@ -148,7 +152,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// What no server holds any more, and will find on no disk, is not promised any more.
+    /// Lowers the floors to records that a server holds, or will find on its disk.
     fn lower_floors(&mut self, hosts: &[Host]) {
         self.floors
             .retain(|client, floor| match greatest(client, hosts.iter()) {
@@ -162,7 +166,8 @@ impl Ledger {
             });
     }
 
-    /// While a server's process does not run, a copy of its data directory was put back; or what it lacks, and whose record that is.
+    /// A copy of a server's data directory was put back while its process did not run. An error is
+    /// a missing record, and its client.
     pub(crate) fn put_back(
         &mut self,
         host: usize,
@@ -178,7 +183,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// A server has started again; or what it lacks, and whose record that is.
+    /// A server has started again. An error is a missing record, and its client.
     pub(crate) fn started(&mut self, host: &Host) -> Result<(), (String, Vec<u8>)> {
         self.drop_expired();
         self.promises
@@ -186,7 +191,7 @@ impl Ledger {
             .map_err(|missing| (missing.to_string(), missing.client))
     }
 
-    /// A server that stopped in good order leaves nothing behind that nobody else has.
+    /// Checks a server that stopped cleanly: another server must have each of its records.
     pub(crate) fn leaves(&self, host: usize, hosts: &[Host]) -> Result<(), (String, Vec<u8>)> {
         for client in &self.clients {
             let own = self.lasting(&hosts[host], client);
@@ -195,7 +200,7 @@ impl Ledger {
                 let own = own.as_ref().map_or(&b""[..], Line::bytes);
                 return Err((
                     format!(
-                        "host {host} has stopped, and nobody else has {}",
+                        "host {host} has stopped, and no other server has {}",
                         Shown(own)
                     ),
                     client.clone(),
@@ -205,7 +210,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether every server holds the same of every client.
+    /// Whether all servers hold the same records.
     pub(crate) fn is_equal(&self, hosts: &[Host]) -> bool {
         let Some((first, others)) = hosts.split_first() else {
             return true;
@@ -219,7 +224,7 @@ impl Ledger {
         })
     }
 
-    /// What the servers differ in, in words, and whose record it is.
+    /// A difference between the servers as text, and the client of that record.
     pub(crate) fn difference(&self, hosts: &[Host]) -> Option<(String, Vec<u8>)> {
         let (first, others) = hosts.split_first()?;
         for other in others {
@@ -240,8 +245,8 @@ impl Ledger {
         None
     }
 
-    /// Checks what a server holds: nothing below a floor, and nothing that no client said. Returns how many floors there are; or
-    /// what is wrong, and whose record it is about.
+    /// Checks the records of a server: none may be below a floor, and each must come from a client.
+    /// Returns the number of floors. An error is a wrong record, and its client.
     pub(crate) fn audit(
         &self,
         holder: &Host,
@@ -254,7 +259,7 @@ impl Ledger {
             let held = holder.held(client);
             if held.as_ref() < Some(floor) {
                 let text = format!(
-                    "host {} holds {}, though {} was acknowledged",
+                    "host {} holds {}, but {} was acknowledged",
                     holder.number,
                     Shown(held.as_ref().map_or(b"nothing", Line::bytes)),
                     Shown(floor.bytes()),
@@ -281,7 +286,7 @@ impl Ledger {
             }
             if record.is_tombstone() != holder.line(client).is_none() {
                 let text = format!(
-                    "host {} finds, or does not find, {}",
+                    "a look-up at host {} and its table disagree about {}",
                     holder.number,
                     Shown(record.bytes())
                 );
@@ -290,7 +295,7 @@ impl Ledger {
             let line = record.bytes();
             if !self.was_told(line, hosts, now) {
                 let text = format!(
-                    "host {} holds {}, which no client said",
+                    "host {} holds {}, which no client has sent",
                     holder.number,
                     Shown(line)
                 );
@@ -299,7 +304,7 @@ impl Ledger {
         }
         if held != holder.records() {
             let text = format!(
-                "host {} holds {} records, of which {held} are of clients that exist",
+                "host {} holds {} records, but only {held} of them are of known clients",
                 holder.number,
                 holder.records()
             );
@@ -308,7 +313,8 @@ impl Ledger {
         Ok(lasting().count() as u64)
     }
 
-    /// Whether a client said it, to the server it names, when that server's clock said so.
+    /// Whether a client has sent it to the server in the line, when that server's clock showed the
+    /// line's receipt.
     pub(crate) fn was_told(&self, line: &[u8], hosts: &[Host], now: Time) -> bool {
         let Some(fields) = Fields::of(line) else {
             return false;
@@ -333,18 +339,18 @@ impl Ledger {
             .is_some_and(|&since| host.showed(receipt, since, now))
     }
 
-    /// How many updates were acknowledged.
+    /// The number of acknowledged updates.
     pub(crate) fn count(&self) -> u64 {
         self.acknowledged
     }
 }
 
-/// Virtual time as the book of promises has it.
+/// Virtual time in the form that the promises use.
 pub(crate) fn when(time: Time) -> Duration {
     Duration::from_nanos(time.as_nanos())
 }
 
-/// The greatest line of a client that any of these holds, or will find on its disk.
+/// The greatest line of a client that one of these servers holds, or will find on its disk.
 fn greatest<'a>(client: &[u8], hosts: impl Iterator<Item = &'a Host>) -> Option<Line> {
     hosts.filter_map(|host| host.sure(client)).max()
 }

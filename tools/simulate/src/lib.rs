@@ -1,19 +1,22 @@
-//! The simulator: whole herds of production servers ([`herd_mio::core::node::Node`]) in one thread, under virtual time, on a
-//! network and disks that do everything that networks and disks do. A seed decides all of it, so whatever fails can be seen again.
+//! The simulator. It runs whole herds of production servers ([`herd_mio::core::node::Node`]) in one
+//! thread, under virtual time, with a simulated network and simulated disks. These have all faults
+//! of real ones. A seed decides everything, so every failure can be repeated.
 //!
 //! ```text
 //!   plan (what a seed means) ──► world (runs it) ──► host (a server and its sockets) ──┐
 //!     herds                        │   │                                                │
 //!                                  │   ├───────────► mobile (a client)  ───────────────┼──► network, timeline
-//!                                  │   └───────────► operator (has clients forgotten) ──┘
-//!                                  └─► ledger, wire (what must hold), coverage (what was met), chronicle (what happened)
+//!                                  │   └───────────► operator (forgets clients)  ───────┘
+//!                                  └─► ledger, wire (the rules), coverage (faults by state), chronicle (the events)
 //! ```
 //!
-//! Disks, chance, and the book of what each disk has to keep are in [`herd_testkit`], which other tests share. `herd-simulate` is
-//! the program around it; `tests/seeds.rs` runs a few hundred seeds.
+//! The disks, the random numbers and the promises of each disk are in [`herd_testkit`], because
+//! other tests use them too. `herd-simulate` is the program around the simulator. `tests/seeds.rs`
+//! runs a few hundred seeds.
 //!
-//! It shares one thing with the server that it checks: the `Node`. How records are ordered, what a client is answered and what may
-//! cross a link is written anew here, from DESIGN.md and PROTOCOL.md; what outlasts what, from README.md.
+//! The simulator shares only the `Node` with the server that it checks. The order of records, the
+//! answers to clients and the rules for links are written again here, from the description of the
+//! protocol. The promises of the disk follow README.md.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +43,7 @@ pub use crate::world::Story;
 
 use crate::plan::Plan;
 
-/// The herds that there are: those of the course, by year, then a pair of servers, then the large ones.
+/// All herds: those of the course, by year, then a pair of servers, then the large ones.
 #[must_use]
 pub fn herds() -> Vec<&'static str> {
     herds::names().collect()
@@ -63,30 +66,32 @@ pub fn case(seed: u64, herd: &str) -> Case {
     }
 }
 
-/// Runs a case; `None` if there is no such herd.
+/// Runs a case. `None` if there is no such herd.
 #[must_use]
 pub fn simulate(case: &Case) -> Option<Story> {
     Some(world::run(Plan::new(case)?, false))
 }
 
-/// What a person needs to know about a case that failed: the smallest that still does, what happened in it, and how to run it.
+/// The report of a failed case: the smallest case that still fails, its events, and the commands to
+/// repeat both.
 #[must_use]
 pub fn explain(case: &Case) -> String {
     let smallest = shrink::shrink(case);
     format!(
-        "{}run it again:\n  cargo simulate {smallest} --verbose\nall of it:\n  cargo simulate {case}\n",
-        tell(&smallest, 80)
+        "{}to repeat it:\n  cargo simulate {smallest} --verbose\nto repeat the whole case:\n  cargo simulate {case}\n",
+        describe(&smallest, 80)
     )
 }
 
-/// A case in words: the herd, its faults, and the last `most` events that concern its failure; all of them if it does not fail.
+/// A case as text: the herd, its faults, and the last `most` events about its failure. Without a
+/// failure, it has all events.
 #[must_use]
-pub fn tell(case: &Case, most: usize) -> String {
+pub fn describe(case: &Case, most: usize) -> String {
     let Some(plan) = Plan::new(case) else {
         return String::new();
     };
     let mut text = format!(
-        "the herd: {}\nthe weather: {:?}\nits faults:\n",
+        "herd: {}\nweather: {:?}\nfaults:\n",
         plan.herd.describe(),
         plan.weather
     );
@@ -96,7 +101,7 @@ pub fn tell(case: &Case, most: usize) -> String {
             fault.number, fault.storm, fault.at, fault.lasts, fault.trouble
         );
     }
-    text += "what happens:\n";
+    text += "events:\n";
     let log = world::run(plan, true).log;
     for line in &log[log.len().saturating_sub(most)..] {
         text += &format!("  {line}\n");

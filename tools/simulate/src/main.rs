@@ -1,4 +1,5 @@
-//! `cargo simulate`: thousands of simulated herds, with a summary at the end; or one, told in words.
+//! `cargo simulate`: runs thousands of simulated herds, and prints a summary. It can also print all
+//! events of one.
 //!
 //! The simulator itself is the library; `cargo test` runs it too, on fewer seeds.
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One seed, in words.
+/// Runs one seed, and prints it as text.
 fn one(cli: &Cli, seed: u64) -> ExitCode {
     let herd = cli.herd.as_deref().unwrap_or("2021");
     let mut case = simulator::case(seed, herd);
@@ -36,22 +37,25 @@ fn one(cli: &Cli, seed: u64) -> ExitCode {
     case.sessions
         .clone_from(&cli.sessions.as_ref().map(|list| list.0.clone()));
     let Some(story) = simulator::simulate(&case) else {
-        eprintln!("herd-simulate: no herd {herd}; there are {}", cli::herds());
+        eprintln!(
+            "herd-simulate: there is no herd {herd}; the herds are {}",
+            cli::herds()
+        );
         return ExitCode::from(2);
     };
     if cli.verbose {
-        output::say(simulator::tell(&case, usize::MAX));
+        output::say(simulator::describe(&case, usize::MAX));
     }
     match &story.failure {
         None => {
             say!(
-                "seed {seed} of herd {herd} holds: {}",
+                "seed {seed} of herd {herd} passed: {}",
                 summary::of_one(&story)
             );
             output::status(0)
         }
         Some(failure) => {
-            say!("seed {seed} of herd {herd} fails: {}", failure.what);
+            say!("seed {seed} of herd {herd} failed: {}", failure.what);
             if !cli.verbose {
                 output::say(simulator::explain(&case));
             }

@@ -1,4 +1,4 @@
-//! A simulated client: writes what its script says, and checks every byte that comes back.
+//! A simulated client. It writes the bytes of its script, and checks every byte of the answers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -15,17 +15,18 @@ use crate::plan::{Command, Ending, Meaning, Session};
 use crate::timeline::{Event, Key};
 use herd_testkit::at_line::{Fields, Line, receipt};
 
-/// How long after a disk refused a write a client may be let go, and hear of it: `journal_wait_ms`, the longest freeze, and then some.
+/// The longest time after a refused write in which a server may close a client: a little more than
+/// `journal_wait_ms` and the longest freeze.
 const LET_GO: Duration = Duration::from_secs(20);
 
-/// How Google's shape of an error begins and ends; what is in between is for people.
+/// The beginning and the end of an error in Google's format. The message is between them.
 const JSON_HEAD: &[u8] =
     b"{\"html_attributions\" : [], \"results\" : [], \"status\" : \"UNKNOWN_ERROR\", \"error_message\" : \"";
 const JSON_TAIL: &[u8] = b"\"}\n\n";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Its time has not come.
+    /// Its start time has not come.
     Before,
     Connecting,
     Open,
@@ -34,14 +35,14 @@ enum State {
     Done,
 }
 
-/// A command whose answer is awaited.
+/// A command without an answer.
 struct Expected {
     command: Command,
-    /// The offset behind its last byte in the stream.
+    /// The offset after its last byte in the stream.
     end: usize,
-    /// When that byte was written.
+    /// The time at which that byte was written.
     sent: Option<Time>,
-    /// It lacks its end: the client left in the middle.
+    /// Whether its end is missing, because the client left in the middle of it.
     is_cut: bool,
 }
 
@@ -52,27 +53,27 @@ pub(crate) struct Mobile {
     path: usize,
     state: State,
     key: Option<Key>,
-    /// The life of the server that it is connected to.
+    /// The server's life at the time of the connect.
     life: Option<u32>,
     stream: Vec<u8>,
     chunks: VecDeque<(Duration, usize)>,
-    /// When the next chunk may be written, once it is known.
+    /// The time of the next chunk, if it is known.
     next_chunk: Option<Time>,
-    /// Bytes that may be written by now, and those that were.
+    /// The number of bytes that may be written by now, and of those that were.
     allowed: usize,
     written: usize,
     expected: VecDeque<Expected>,
     input: Vec<u8>,
-    /// When it reads again, if it pauses.
+    /// The time of its next read, if it pauses.
     reads_again: Option<Time>,
-    /// The newest line of each client that this connection has shown.
+    /// The newest line of each client in the answers on this connection.
     shown: BTreeMap<Vec<u8>, Line>,
-    /// An answer said that the server closes after it.
+    /// Whether the server closes after the last answer.
     last_words: bool,
 }
 
 impl Mobile {
-    /// A client that does nothing yet.
+    /// A client that has not started.
     pub(crate) fn new(number: usize, plan: Session, path: usize) -> Mobile {
         let mut stream = Vec::new();
         let mut expected = VecDeque::new();
@@ -105,7 +106,7 @@ impl Mobile {
         }
     }
 
-    /// Whether it is through with everything.
+    /// Whether it has finished.
     pub(crate) fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -115,10 +116,10 @@ impl Mobile {
         self.state == State::Before
     }
 
-    /// In words, what it still waits for.
+    /// Its state as text.
     pub(crate) fn describe(&self) -> String {
         format!(
-            "client {} of host {}, {:?}, wrote {} of {} bytes, awaits {} answers",
+            "client {} of host {} is {:?}, has written {} of {} bytes, and waits for {} answers",
             self.number,
             self.plan.host,
             self.state,
@@ -133,16 +134,16 @@ impl Mobile {
         self.number
     }
 
-    /// The server that it talks to.
+    /// Its server.
     pub(crate) fn host(&self) -> usize {
         self.plan.host
     }
 
-    /// Does whatever is to be done now: something happened to its connection, or its time has come.
+    /// Handles an event of its connection, or its start time.
     pub(crate) fn act(&mut self, hosts: &[Host], ledger: &mut Ledger, outside: &mut Outside) {
         if self.state == State::Before {
             let plan = self.plan.number;
-            outside.say(&[Subject::Session(self.number)], || {
+            outside.log(&[Subject::Session(self.number)], || {
                 format!(
                     "client {} (number {plan} of the plan) connects to host {}",
                     self.number, self.plan.host
@@ -197,7 +198,7 @@ impl Mobile {
             outside.network.close(key, OPENER, &mut outside.timeline);
         }
         self.state = State::Done;
-        outside.say(&[Subject::Session(self.number)], || {
+        outside.log(&[Subject::Session(self.number)], || {
             format!("client {} closes its connection", self.number)
         });
     }
@@ -218,10 +219,10 @@ impl Mobile {
                     .network
                     .write(key, OPENER, bytes, &mut outside.timeline);
                 let Some(count) = written.filter(|count| *count > 0) else {
-                    return; // there is no room, or nobody: a read tells which
+                    return; // There is no room, or the connection is lost. A read shows which.
                 };
                 let sent = &self.stream[self.written..][..count];
-                outside.say(&[Subject::Session(self.number)], || {
+                outside.log(&[Subject::Session(self.number)], || {
                     format!("client {} writes {}", self.number, Shown(sent))
                 });
                 self.written += count;
@@ -245,12 +246,12 @@ impl Mobile {
         }
     }
 
-    /// Notes the commands that are on their way now.
+    /// Notes the commands that were written completely.
     fn note_sent(&mut self, now: Time, ledger: &mut Ledger) {
         let (written, host) = (self.written, self.plan.host);
         for expected in self.expected.iter_mut().filter(|e| e.sent.is_none()) {
             let length = expected.command.bytes.len();
-            // An overlong line is known to be one before its end.
+            // A line is overlong before its end is written.
             let enough = match expected.command.meaning {
                 Meaning::Overlong => expected.end - length + LINE_BYTES + 1,
                 _ => expected.end,
@@ -279,7 +280,7 @@ impl Mobile {
             .all(silent)
     }
 
-    /// All chunks are written: leaves as the plan says.
+    /// All chunks are written, so the client leaves as planned.
     fn end(&mut self, key: Key, hosts: &[Host], ledger: &mut Ledger, outside: &mut Outside) {
         match self.plan.ending {
             Ending::Leave if !self.is_answered() => {}
@@ -296,14 +297,14 @@ impl Mobile {
                 self.cut_short(hosts, ledger, outside);
                 outside.network.finish(key, OPENER, &mut outside.timeline);
                 self.state = State::HalfClosed;
-                outside.say(&[Subject::Session(self.number)], || {
-                    format!("client {} writes no more", self.number)
+                outside.log(&[Subject::Session(self.number)], || {
+                    format!("client {} shuts down its writing side", self.number)
                 });
             }
         }
     }
 
-    /// The end of input ends the last line too, wherever it is.
+    /// The end of input ends the last line too, wherever it was cut.
     fn cut_short(&mut self, hosts: &[Host], ledger: &mut Ledger, outside: &mut Outside) {
         let now = outside.timeline.now();
         let cut = self.expected.iter().position(|e| e.sent.is_none());
@@ -374,7 +375,8 @@ impl Mobile {
         }
     }
 
-    /// The connection ended early, which only the end of the server excuses, and a disk that does not take what it has room for.
+    /// The connection ended early. This is allowed only if the server has ended, or if its disk
+    /// refuses writes.
     fn lost(&mut self, hosts: &[Host], outside: &mut Outside) {
         let host = &hosts[self.plan.host];
         let dooms = |e: &Expected| e.command.meaning == Meaning::Overlong && e.sent.is_some();
@@ -384,7 +386,7 @@ impl Mobile {
         let is_excused = Some(host.life) != self.life || !host.is_up() || is_doomed || is_refused;
         if !is_excused {
             let text = format!(
-                "the server ends the connection, with {} answers to come, after {}",
+                "the server closed the connection without {} answers, after {}",
                 self.expected.len(),
                 Shown(&self.input)
             );
@@ -402,14 +404,14 @@ impl Mobile {
                 self.expected.pop_front();
             }
             let Some(expected) = self.expected.front().filter(|e| e.sent.is_some()) else {
-                let text = format!("an answer to nothing: {}", Shown(&self.input));
+                let text = format!("an answer without a command: {}", Shown(&self.input));
                 return self.fail(&text, outside);
             };
             match self.judge(expected, hosts, ledger, outside.timeline.now()) {
                 Verdict::More => return,
                 Verdict::Wrong(why) => {
                     let text = format!(
-                        "{} is answered with {}: {why}",
+                        "the answer to {} is {}: {why}",
                         Shown(expected.command.line()),
                         Shown(&self.input)
                     );
@@ -421,8 +423,8 @@ impl Mobile {
                     is_ack,
                 } => {
                     let answer = &self.input[..length];
-                    outside.say(&[Subject::Session(self.number)], || {
-                        format!("client {} is answered {}", self.number, Shown(answer))
+                    outside.log(&[Subject::Session(self.number)], || {
+                        format!("client {} gets the answer {}", self.number, Shown(answer))
                     });
                     self.last_words |= expected.command.meaning == Meaning::Overlong;
                     self.input.drain(..length);
@@ -446,7 +448,7 @@ impl Mobile {
         let host = self.plan.host;
         let client = Fields::of(line.bytes()).map_or(Vec::new(), |fields| fields.client.to_vec());
         if !ledger.was_told(line.bytes(), hosts, outside.timeline.now()) {
-            let text = format!("it is shown {}, which no client said", Shown(line.bytes()));
+            let text = format!("it got {}, which no client has sent", Shown(line.bytes()));
             return self.fail(&text, outside);
         }
         let Some(line) = outside.epochs.record(line.bytes()) else {
@@ -463,7 +465,7 @@ impl Mobile {
         let before = self.shown.get(&client);
         if !is_ack && before > Some(&line) {
             let text = format!(
-                "it is shown {}, and was shown a newer one before",
+                "it got {}, but had got a newer one before",
                 Shown(line.bytes())
             );
             return self.fail(&text, outside);
@@ -505,7 +507,7 @@ impl Mobile {
             let nine = fields.skew.rsplit(|&byte| byte == b'.').next()?.len() == 9;
             (fields == wanted && heard && nine).then(|| Line::new(answer, 0))?
         };
-        // There was no room to write it down.
+        // The journal had no room for it.
         let refused = quoted == Some(line)
             && (expected.sent).is_some_and(|sent| hosts[self.plan.host].may_refuse(sent));
         if expected.is_cut {
@@ -516,12 +518,12 @@ impl Mobile {
                 [b"IAMAT", client, location, time] if quoted.is_none() => {
                     match echo(client, location, time) {
                         Some(line) => plain(Some(line)),
-                        None => Verdict::Wrong("that is not its echo"),
+                        None => Verdict::Wrong("it does not repeat the command"),
                     }
                 }
                 [b"WHATSAT", client, ..] if quoted.is_none() => self.places(client, answer),
                 _ if quoted == Some(copy) => plain(None),
-                _ => Verdict::Wrong("that is not a copy of the end of input"),
+                _ => Verdict::Wrong("it is not a copy of the end of input"),
             };
         }
         match &expected.command.meaning {
@@ -532,12 +534,14 @@ impl Mobile {
                 time,
             } => match echo(client, location, time) {
                 Some(line) => plain(Some(line)),
-                None => Verdict::Wrong("that is not its echo"),
+                None => Verdict::Wrong("it does not repeat the command"),
             },
             Meaning::Whatsat { client } if quoted == Some(line) => {
                 let shown = self.shown.get(client);
                 if shown.is_some_and(|line| !ledger.may_be_gone(client, line)) {
-                    Verdict::Wrong("this very connection was shown where that client is")
+                    Verdict::Wrong(
+                        "an earlier answer on this connection had that client's position",
+                    )
                 } else {
                     plain(None)
                 }
@@ -545,26 +549,29 @@ impl Mobile {
             Meaning::Whatsat { client } => self.places(client, answer),
             Meaning::Garbage if quoted == Some(line) => plain(None),
             Meaning::Overlong if quoted == Some(copy) => plain(None),
-            Meaning::Garbage | Meaning::Overlong => Verdict::Wrong("that is not a copy of it"),
-            Meaning::Blank => Verdict::Wrong("a blank line is not answered"),
+            Meaning::Garbage | Meaning::Overlong => {
+                Verdict::Wrong("it is not a copy of the command")
+            }
+            Meaning::Blank => Verdict::Wrong("a blank line has no answer"),
         }
     }
 
-    /// A `WHATSAT` that was understood: the stored line, and an error in Google's shape, since there is no key.
+    /// Judges the answer to a valid `WHATSAT`: the stored line, and an error in Google's format,
+    /// because there is no key.
     fn places(&self, client: &[u8], answer: &[u8]) -> Verdict {
         let json = &self.input[answer.len() + 1..];
         let (Some(fields), Some(line)) = (Fields::of(answer), Line::new(answer, 0)) else {
-            return Verdict::Wrong("that is no AT line");
+            return Verdict::Wrong("it is not an AT line");
         };
         if fields.client != client {
-            return Verdict::Wrong("that is somebody else");
+            return Verdict::Wrong("it is about another client");
         }
         let Some(end) = json.windows(2).position(|two| two == b"\n\n") else {
             return Verdict::More;
         };
         let json = &json[..end + 2];
         if !json.starts_with(JSON_HEAD) || !json.ends_with(JSON_TAIL) {
-            return Verdict::Wrong("the JSON is not that of an error");
+            return Verdict::Wrong("the JSON is not an error in Google's format");
         }
         Verdict::Right {
             length: answer.len() + 1 + json.len(),
@@ -573,7 +580,7 @@ impl Mobile {
         }
     }
 
-    /// Its server's life is over, so no server will ever send it an answer.
+    /// Its server's life has ended, so no more answers come.
     pub(crate) fn give_up(&mut self, hosts: &[Host], outside: &mut Outside) {
         if self.state != State::Done
             && self
@@ -585,15 +592,15 @@ impl Mobile {
     }
 }
 
-/// What an answer is.
+/// The judgement of an answer.
 enum Verdict {
-    /// Not all of it is there.
+    /// It is incomplete.
     More,
     Right {
         length: usize,
-        /// The line that was shown to the client.
+        /// The line in the answer.
         shows: Option<Line>,
-        /// It acknowledges an update, rather than telling one.
+        /// Whether it acknowledges an update. Otherwise it answers a `WHATSAT`.
         is_ack: bool,
     },
     Wrong(&'static str),

@@ -1,12 +1,13 @@
-//! The simulated network: TCP connections as two byte streams each, with windows, delays, segments, ends and resets; and
-//! everything that can be wrong with them.
+//! The simulated network. A TCP connection is two byte streams, with windows, delays, segments,
+//! ends and resets. The network can have many kinds of faults.
 //!
 //! ```text
 //!   write ──► in transit (delayed, cut into segments) ──► arrived (unread) ──► read
 //!              └───────── at most `capacity` bytes, or the writer has to wait ─────────┘
 //! ```
 //!
-//! What is in one direction arrives in order, as TCP sees to; two connections, or two directions, overtake each other.
+//! Bytes in one direction arrive in order, as in TCP. Different connections and directions may
+//! overtake each other.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,20 +23,20 @@ pub(crate) const OPENER: usize = 0;
 /// See [`OPENER`].
 pub(crate) const ACCEPTOR: usize = 1;
 
-/// Who is at an end of a connection.
+/// The program at an end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Party {
     /// A server, in one of its lives.
     Host { host: usize, life: u32 },
     /// A client.
     Session(usize),
-    /// An operator; their numbers follow those of clients.
+    /// An operator. The numbers of operators follow those of clients.
     Operator(usize),
-    /// An address where nobody lives.
+    /// An address without a machine.
     Nobody,
 }
 
-/// What a stretch of network does with what is sent into it.
+/// What a path does with bytes that are sent over it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Flow {
     #[default]
@@ -49,9 +50,9 @@ pub(crate) enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Presence {
     Open,
-    /// Closed by its owner, or forgotten by its kernel: what arrives is answered with a reset.
+    /// Closed by its program, or lost by its kernel. Segments that arrive get a reset.
     Closed,
-    /// Its machine has no power: what arrives is answered with nothing.
+    /// Its machine has no power. Segments that arrive get no answer.
     Dark,
 }
 
@@ -60,32 +61,32 @@ struct End {
     party: Party,
     presence: Presence,
     connected: bool,
-    /// A reset came, or the connection could not be made.
+    /// A reset came, or the connect failed.
     reset: bool,
 }
 
 #[derive(Debug)]
 enum Parcel {
-    /// The last leg of the handshake: only now the acceptor's program sees the connection.
+    /// The last segment of the handshake. The acceptor's program sees the connection after it.
     Hello,
     Bytes(Vec<u8>),
     Fin,
     Reset,
 }
 
-/// One direction, from the side with its number to the other.
+/// One direction of a connection: from the side with this index to the other.
 #[derive(Debug, Default)]
 struct Pipe {
     transit: VecDeque<(Time, Parcel)>,
     last_arrival: Time,
     arrived: VecDeque<u8>,
-    /// The end of the stream was sent, and has arrived.
+    /// Whether the end of the stream was sent, and whether it has arrived.
     ended: [bool; 2],
-    /// Bytes that count against the window.
+    /// The number of bytes that count against the window.
     used: usize,
-    /// The writer was told to wait.
+    /// Whether the writer has to wait.
     writer_waits: bool,
-    /// Something was lost: nothing that comes later can be delivered.
+    /// Whether bytes were lost. Then no later bytes can be delivered.
     broken: bool,
 }
 
@@ -95,7 +96,7 @@ struct Connection {
     path: usize,
 }
 
-/// What [`Network::read`] brought.
+/// The result of [`Network::read`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Bytes(Vec<u8>),
@@ -104,13 +105,13 @@ pub(crate) enum Received {
     Reset,
 }
 
-/// What an event of the network means for the one at the end it reached.
+/// The notice of a network event for the program at that end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) key: Key,
     pub(crate) side: usize,
     pub(crate) party: Party,
-    /// It is a connection that has to be accepted.
+    /// Whether it is a new connection to accept.
     pub(crate) is_new: bool,
 }
 
@@ -120,7 +121,7 @@ struct Stretch {
     flow: [Flow; 2],
 }
 
-/// All of it.
+/// The whole network.
 pub(crate) struct Network {
     connections: Vec<Connection>,
     stretches: Vec<Stretch>,
@@ -129,7 +130,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network of these stretches.
+    /// A network of these paths.
     pub(crate) fn new(paths: impl Iterator<Item = Path>, rng: Rng) -> Network {
         let stretch = |path: Path| Stretch {
             now: path.clone(),
@@ -144,12 +145,12 @@ impl Network {
         }
     }
 
-    /// How often something arrived so far.
+    /// The number of arrivals so far.
     pub(crate) fn arrivals(&self) -> u64 {
         self.arrivals
     }
 
-    /// Begins to connect to whoever lives at `acceptor` when the request arrives there.
+    /// Starts to connect to `acceptor`. The machine there answers when the request arrives.
     pub(crate) fn connect(
         &mut self,
         path: usize,
@@ -180,7 +181,7 @@ impl Network {
         path.latency[side] + self.rng.micros(0, jitter)
     }
 
-    /// A request to connect arrives at `target`; `None` is a machine without power.
+    /// A request to connect arrives at `target`. `None` is a machine without power.
     pub(crate) fn syn(
         &mut self,
         key: Key,
@@ -195,7 +196,7 @@ impl Network {
         }
         let passes = self.stretches[path].flow == [Flow::Open; 2];
         let Some(target) = target.filter(|_| passes) else {
-            // Lost: it is sent again after one second, then two, then four (RFC 6298).
+            // The request is lost, and sent again after one second, then two, then four (RFC 6298).
             let again = Event::Syn {
                 key,
                 attempt: attempt + 1,
@@ -250,35 +251,35 @@ impl Network {
         timeline.at(arrival, Event::Arrive { key, side });
     }
 
-    /// Who is at an end, or was meant to be.
+    /// The program at an end, or the one that the connect was for.
     pub(crate) fn party(&self, key: Key, side: usize) -> Party {
         self.connections[key].ends[side].party
     }
 
-    /// Whether a connection is made, as far as `side` knows.
+    /// Whether the connection is made, as `side` sees it.
     pub(crate) fn is_connected(&self, key: Key, side: usize) -> bool {
         self.connections[key].ends[side].connected
     }
 
-    /// Whether `side` has heard that the connection is dead.
+    /// Whether `side` has got a reset.
     pub(crate) fn is_reset(&self, key: Key, side: usize) -> bool {
         self.connections[key].ends[side].reset
     }
 
-    /// Whether a read would bring something; the end of the stream counts.
+    /// Whether a read would return bytes or the end of the stream.
     pub(crate) fn is_readable(&self, key: Key, side: usize) -> bool {
         let incoming = &self.connections[key].pipes[1 - side];
         self.is_reset(key, side) || !incoming.arrived.is_empty() || incoming.ended[1]
     }
 
-    /// Whether a write would take something.
+    /// Whether a write would take bytes.
     pub(crate) fn is_writable(&self, key: Key, side: usize) -> bool {
         let connection = &self.connections[key];
         let capacity = self.stretches[connection.path].now.capacity;
         self.is_reset(key, side) || connection.pipes[side].used < capacity
     }
 
-    /// Writes what fits; `None` if the connection is dead.
+    /// Writes as many bytes as fit. `None` if the connection is dead.
     pub(crate) fn write(
         &mut self,
         key: Key,
@@ -337,7 +338,7 @@ impl Network {
         let writer_waits = incoming.writer_waits;
         let path = connection.path;
         match self.stretches[path].flow[side] {
-            Flow::Open if connection.pipes[side].broken => {} // the acknowledgement is lost
+            Flow::Open if connection.pipes[side].broken => {} // The acknowledgement is lost.
             Flow::Open if !writer_waits => self.connections[key].pipes[1 - side].used -= count,
             Flow::Open | Flow::Stalled => {
                 let wait = self.latency(path, side);
@@ -353,7 +354,7 @@ impl Network {
         Received::Bytes(bytes)
     }
 
-    /// The other side has read what `side` sent.
+    /// The other side has read bytes that `side` sent.
     pub(crate) fn room(
         &mut self,
         key: Key,
@@ -376,7 +377,8 @@ impl Network {
         self.wakes_writer(key, side).then(|| self.notice(key, side))
     }
 
-    /// Whether the writer waited and is told that it need not any more: once a third is free, as Linux has it.
+    /// Whether a waiting writer is woken. Like on Linux, this happens when a third of the window is
+    /// free.
     fn wakes_writer(&mut self, key: Key, side: usize) -> bool {
         let connection = &mut self.connections[key];
         let capacity = self.stretches[connection.path].now.capacity;
@@ -385,7 +387,7 @@ impl Network {
         enough && std::mem::take(&mut pipe.writer_waits)
     }
 
-    /// Ends one direction: what was written still arrives, then the end of the stream.
+    /// Ends one direction. Earlier bytes still arrive, then the end of the stream.
     pub(crate) fn finish(&mut self, key: Key, side: usize, timeline: &mut Timeline) {
         let connection = &mut self.connections[key];
         if connection.ends[side].connected
@@ -396,7 +398,8 @@ impl Network {
         }
     }
 
-    /// Closes an end, as a kernel does for a program: with a reset if something is left unread (RFC 1122 §4.2.2.13).
+    /// Closes an end, like a kernel. If there are unread bytes, it sends a reset (RFC 1122
+    /// §4.2.2.13).
     pub(crate) fn close(&mut self, key: Key, side: usize, timeline: &mut Timeline) {
         let unread = !self.connections[key].pipes[1 - side].arrived.is_empty();
         if unread {
@@ -407,7 +410,7 @@ impl Network {
         self.connections[key].ends[side].presence = Presence::Closed;
     }
 
-    /// Closes an end with a reset; what is under way may be lost with it.
+    /// Closes an end with a reset. Bytes in transit may be lost.
     pub(crate) fn abort(&mut self, key: Key, side: usize, timeline: &mut Timeline) {
         let connection = &mut self.connections[key];
         connection.ends[side].presence = Presence::Closed;
@@ -419,7 +422,7 @@ impl Network {
         }
     }
 
-    /// What `side` sent arrives, as far as its time has come.
+    /// Delivers the bytes of `side` whose time has come.
     pub(crate) fn arrive(
         &mut self,
         key: Key,
@@ -458,7 +461,7 @@ impl Network {
                 Parcel::Reset => {
                     end.reset = true;
                     if self.rng.percent(50) {
-                        pipe.arrived.clear(); // some systems forget what was not read yet
+                        pipe.arrived.clear(); // Some systems drop unread bytes.
                     }
                 }
             }
@@ -472,7 +475,7 @@ impl Network {
         })
     }
 
-    /// Every connection of this stretch that somebody still has an end of.
+    /// Every connection over this path with at least one open end.
     fn over(&self, path: usize) -> Vec<Key> {
         let is_over = |connection: &Connection| {
             connection.path == path
@@ -487,7 +490,8 @@ impl Network {
             .collect()
     }
 
-    /// Resets the connections of a stretch. A side that is spared learns of it when it sends something; if `mute`, not even then.
+    /// Resets the connections over a path. A spared side gets the reset only when it sends bytes;
+    /// with `mute` it never gets one.
     pub(crate) fn reset(&mut self, path: usize, spared: Option<usize>, mute: bool) -> Vec<Notice> {
         let mut notices = Vec::new();
         for key in self.over(path) {
@@ -511,7 +515,7 @@ impl Network {
         notices
     }
 
-    /// Changes what happens to what is sent in these directions.
+    /// Sets the flow of these directions.
     pub(crate) fn set_flow(
         &mut self,
         path: usize,
@@ -540,7 +544,7 @@ impl Network {
         }
     }
 
-    /// Makes a stretch narrow and slow.
+    /// Makes a path narrow and slow.
     pub(crate) fn slow_down(&mut self, path: usize, capacity: usize, latency: Duration) {
         let stretch = &mut self.stretches[path];
         stretch.now = Path {
@@ -550,7 +554,7 @@ impl Network {
         };
     }
 
-    /// Makes a stretch what it normally is; those who wait for room are told that there is some.
+    /// Restores a path. Returns notices for writers that wait for room.
     pub(crate) fn speed_up(&mut self, path: usize) -> Vec<Notice> {
         self.stretches[path].now = self.stretches[path].normally.clone();
         let mut notices = Vec::new();
@@ -569,7 +573,7 @@ impl Network {
         self.for_ends_of(host, |end| end.presence = Presence::Dark);
     }
 
-    /// The machine of `host` has power again, and remembers none of its connections.
+    /// The machine of `host` has power again, without any of its connections.
     pub(crate) fn forget(&mut self, host: usize) {
         self.for_ends_of(host, |end| {
             if end.presence == Presence::Dark {
@@ -588,7 +592,7 @@ impl Network {
             .for_each(&mut change);
     }
 
-    /// Whether both sides have it, and what one sends reaches the other.
+    /// Whether both sides have the connection, and bytes get through in both directions.
     pub(crate) fn is_sound(&self, key: Key) -> bool {
         let connection = &self.connections[key];
         let ends_are = connection

@@ -1,5 +1,5 @@
-//! A simulated operator: asks a server to forget a client, over the neighbours' port, and holds it
-//! to its answer.
+//! A simulated operator. It asks a server to forget a client, over the neighbours' port, and checks
+//! the result.
 
 use herd_mio::core::base::clock::Time;
 use herd_mio::core::base::hex::{Hex, unhex};
@@ -16,18 +16,18 @@ use crate::timeline::Key;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Its time has not come.
+    /// Its start time has not come.
     Before,
     Connecting,
-    /// It has said `HERD`.
+    /// It has sent `HERD`.
     Greeting,
-    /// It has said `PROOF`, and waits for the server's.
+    /// It has sent `PROOF`, and waits for the server's.
     Proving {
         theirs: Nonce,
     },
     /// It waits for `STATUS`.
     Proven,
-    /// It has said `FORGET`.
+    /// It has sent `FORGET`.
     Asked {
         at: Time,
     },
@@ -41,13 +41,13 @@ pub(crate) struct Operator {
     path: usize,
     state: State,
     key: Option<Key>,
-    /// The life of the server that it is connected to.
+    /// The server's life at the time of the connect.
     life: Option<u32>,
     input: Vec<u8>,
 }
 
 impl Operator {
-    /// An operator that does nothing yet.
+    /// An operator that has not started.
     pub(crate) fn new(number: usize, plan: Forget, path: usize) -> Operator {
         Operator {
             number,
@@ -60,12 +60,12 @@ impl Operator {
         }
     }
 
-    /// Whether it is through, or its storm is still to come.
+    /// Whether it has finished, or its storm has not begun.
     pub(crate) fn is_through(&self) -> bool {
         matches!(self.state, State::Done | State::Before)
     }
 
-    /// In words, what it still waits for.
+    /// Its state as text.
     pub(crate) fn describe(&self) -> String {
         format!(
             "operator {} of host {} is {:?}",
@@ -73,7 +73,7 @@ impl Operator {
         )
     }
 
-    /// The server that it talks to.
+    /// Its server.
     pub(crate) fn host(&self) -> usize {
         self.plan.host
     }
@@ -83,12 +83,12 @@ impl Operator {
         self.number
     }
 
-    /// Does whatever is to be done now.
+    /// Handles an event of its connection, or its start time.
     pub(crate) fn act(&mut self, hosts: &[Host], ledger: &mut Ledger, outside: &mut Outside) {
         if self.state == State::Before {
-            outside.say(&self.subjects(), || {
+            outside.log(&self.subjects(), || {
                 format!(
-                    "operator {} (number {} of the plan) connects to host {}, to have {} forgotten",
+                    "operator {} (number {} of the plan) connects to host {}, to forget {}",
                     self.number,
                     self.plan.number,
                     self.plan.host,
@@ -149,7 +149,7 @@ impl Operator {
         [Subject::Session(self.number), record]
     }
 
-    /// What it says is short, and the other side reads all of it before it says more.
+    /// Its lines are short, and the other side reads each one before the next is sent.
     fn write(&mut self, key: Key, bytes: &[u8], outside: &mut Outside) {
         let (network, timeline) = (&mut outside.network, &mut outside.timeline);
         if network.write(key, OPENER, bytes, timeline) != Some(bytes.len()) {
@@ -210,15 +210,14 @@ impl Operator {
                 if *ttl_ms != host.setup.settings.limits.record_ttl_ms.to_string() {
                     return self.fail(&text, outside);
                 }
-                outside.say(&self.subjects(), || {
-                    format!("operator {} is told {text}", self.number)
+                outside.log(&self.subjects(), || {
+                    format!("operator {} gets {text}", self.number)
                 });
                 self.forgotten(at, hosts, ledger, outside);
                 self.leave(outside);
             }
             (_, ["BYE", ..]) => {
-                // It stops, its disk or its table has no room, or its disk does not take it in
-                // time.
+                // The server stops, its disk or its table has no room, or its disk is too slow.
                 let is_excused = text == "BYE stopping"
                     || text.starts_with("BYE its disk has not taken it for ")
                     || text.starts_with("BYE no room ") && host.may_refuse(outside.timeline.now());
@@ -231,8 +230,8 @@ impl Operator {
         }
     }
 
-    /// The server has said that the client is forgotten: it holds the tombstone, or what is
-    /// greater, and so will all others.
+    /// The server has confirmed that the client is forgotten. It must hold the tombstone or a
+    /// greater record, and so must all others in the end.
     fn forgotten(
         &mut self,
         since: Time,
@@ -255,12 +254,12 @@ impl Operator {
         }
     }
 
-    /// The connection ended early, which only the end of the server excuses.
+    /// The connection ended early. This is allowed only if the server has ended.
     fn lost(&mut self, hosts: &[Host], outside: &mut Outside) {
         let host = &hosts[self.plan.host];
         let is_excused = Some(host.life) != self.life || !host.is_up();
         if !is_excused {
-            let text = format!("the server ends the connection in {:?}", self.state);
+            let text = format!("the server closed the connection in {:?}", self.state);
             self.fail(&text, outside);
         }
     }
@@ -283,7 +282,7 @@ impl Operator {
         self.state = State::Done;
     }
 
-    /// Its server's life is over, so no server will ever send it an answer.
+    /// Its server's life has ended, so no more answers come.
     pub(crate) fn give_up(&mut self, hosts: &[Host], outside: &mut Outside) {
         let is_over = |life| life != hosts[self.plan.host].life;
         if self.state != State::Done && self.life.is_some_and(is_over) {

@@ -1,4 +1,5 @@
-//! Everything that is not a server or a client, as servers and clients see it; and the failure of a run.
+//! The surroundings of servers and clients: network, time, log and checks. It also has the failure
+//! of a run.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::network::Network;
 use crate::timeline::{Event, Key, Timeline};
 use crate::wire::Wire;
 
-/// Where nothing is wrong, all are linked by then.
+/// Without faults, all servers are linked by this time.
 const LINKED: Time = Time::from_nanos(3_500_000_000);
 
-/// Everything that is not a server or a client, as servers and clients see it.
+/// The surroundings of servers and clients.
 pub(crate) struct Outside {
     pub(crate) timeline: Timeline,
     pub(crate) network: Network,
@@ -23,26 +24,27 @@ pub(crate) struct Outside {
     pub(crate) epochs: Epochs,
     pub(crate) chronicle: Chronicle,
     pub(crate) rng: Rng,
-    /// The herd's edges: the first of two dials.
+    /// The herd's edges. The first server of a pair dials.
     pub(crate) edges: Vec<(usize, usize)>,
-    /// How soon an update has to be everywhere, if nothing is wrong; and those that were acknowledged, by client.
+    /// The time in which an update has to reach every server, if there are no faults; and the
+    /// acknowledged updates, by client.
     pub(crate) prompt: Option<Duration>,
     pub(crate) promises: Vec<(Vec<u8>, Line)>,
     pub(crate) expired: Expired,
     pub(crate) failure: Option<Failure>,
 }
 
-/// What must not be, and was.
+/// A violated rule.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// When it was noticed, in virtual time.
+    /// The virtual time at which it was noticed.
     pub time: Time,
-    /// What it is.
+    /// The violation as text.
     pub what: String,
     pub(crate) subjects: Vec<Subject>,
 }
 
-/// The run fails; only the first failure counts.
+/// Makes the run fail. Only the first failure counts.
 pub(crate) fn failed(outside: &mut Outside, what: &str, subjects: &[Subject]) {
     let time = outside.timeline.now();
     outside.failure.get_or_insert_with(|| Failure {
@@ -53,7 +55,8 @@ pub(crate) fn failed(outside: &mut Outside, what: &str, subjects: &[Subject]) {
 }
 
 impl Outside {
-    /// A server has seen its wall clock show `wall` nanoseconds since the epoch, and lets records of that age expire.
+    /// A server has read `wall` nanoseconds since the epoch from its wall clock. Its records expire
+    /// after `ttl_ms`.
     pub(crate) fn saw(&mut self, wall: u64, ttl_ms: u64) {
         if ttl_ms > 0 {
             let horizon = (i128::from(wall) - i128::from(ttl_ms) * 1_000_000) * 1_000_000_000;
@@ -62,18 +65,18 @@ impl Outside {
     }
 
     /// Adds to the event log.
-    pub(crate) fn say(&mut self, subjects: &[Subject], text: impl FnOnce() -> String) {
-        self.chronicle.tell(self.timeline.now(), subjects, text);
+    pub(crate) fn log(&mut self, subjects: &[Subject], text: impl FnOnce() -> String) {
+        self.chronicle.log(self.timeline.now(), subjects, text);
     }
 
-    /// Adds to the event log what concerns a connection of a server.
-    pub(crate) fn say_of(&mut self, key: Key, host: usize, text: impl FnOnce() -> String) {
+    /// Adds an event about a connection of a server to the log.
+    pub(crate) fn log_of(&mut self, key: Key, host: usize, text: impl FnOnce() -> String) {
         let edge = self.wire.edge(key);
         let subjects = [Subject::Host(host)]
             .into_iter()
             .chain(edge.map(Subject::Edge));
         let subjects: Vec<Subject> = subjects.collect();
-        self.say(&subjects, text);
+        self.log(&subjects, text);
     }
 
     /// An update was acknowledged.

@@ -1,6 +1,8 @@
-//! What a seed means: the herd, its networks, its storms, its faults and its clients, all decided before the run begins.
+//! The plan of a seed: the herd, its networks, its storms, its faults and its clients. All of it is
+//! decided before the run begins.
 //!
-//! A plan is data, so a failing one can be made smaller (see `shrink.rs`) and a run can be told which parts of it to keep.
+//! A plan is data. So a failing plan can be made smaller (see `shrink.rs`), and a run can use a
+//! part of a plan.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,33 +20,33 @@ use herd_testkit::rng::Rng;
 /// The wall clock at the beginning of every run, in nanoseconds since the epoch.
 pub(crate) const WALL_ORIGIN: u64 = 1_621_464_828_000_000_000;
 
-/// What kind of disk a machine has.
+/// The disk of a machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DiskPlan {
     pub(crate) fsync: Fsync,
-    /// Room can be reserved.
+    /// Whether room can be reserved.
     pub(crate) reserves: bool,
-    /// The longest that it takes for anything.
+    /// The longest time of an operation.
     pub(crate) slowness: Duration,
 }
-/// So far off is a clock that is a year off.
+/// A year in milliseconds.
 const YEAR_MS: i64 = 31_536_000_000;
 
-/// Which run: everything else follows from it.
+/// The parameters of a run. Everything else follows from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
-    /// All chance comes from it.
+    /// The seed of all random numbers.
     pub seed: u64,
     /// One of [`crate::herds`].
     pub herd: String,
-    /// The faults that are kept, by number; all if `None`.
+    /// The numbers of the faults to keep. `None` keeps all.
     pub faults: Option<Vec<usize>>,
-    /// The clients that are kept, by number; all if `None`.
+    /// The numbers of the clients to keep. `None` keeps all.
     pub sessions: Option<Vec<usize>>,
 }
 
 impl fmt::Display for Case {
-    /// As arguments of the command that runs it.
+    /// The arguments of the command that runs it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "--seed {} --herd {}", self.seed, self.herd)?;
         for (flag, kept) in [("--faults", &self.faults), ("--sessions", &self.sessions)] {
@@ -57,24 +59,24 @@ impl fmt::Display for Case {
     }
 }
 
-/// What kind of trouble a run is about.
+/// The kinds of faults in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Weather {
     /// None.
     Calm,
     /// Links break in every way.
     Links,
-    /// Servers are killed, and come back knowing what is on their disks, if they have any.
+    /// Servers are killed, and start again with the records on their disks, if they have disks.
     Crashes,
     /// Disks are slow, full or broken, and power is lost.
     Disks,
-    /// Servers are told to stop, one after the other, on a network that works: nothing may be lost.
+    /// Servers stop, one after the other, on a network without faults. No record may be lost.
     Stops,
     /// Small buffers, long delays, many large records.
     Slow,
     /// Clocks of servers jump.
     Clocks,
-    /// All of it.
+    /// All kinds.
     Everything,
 }
 
@@ -94,7 +96,7 @@ const WEATHERS: [Weather; 12] = [
 ];
 
 impl Weather {
-    /// Whether it brings faults of that kind, aimed at that machine.
+    /// Whether it has faults of that kind, aimed at that state machine.
     fn brings(self, machine: &str, fault: &str) -> bool {
         let is_disk = [
             "full disk",
@@ -129,40 +131,41 @@ impl Weather {
     }
 }
 
-/// How a stream is cut into segments.
+/// The way in which a stream is cut into segments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Segments {
-    /// Each write arrives as it was written.
+    /// Each write is one segment.
     Whole,
-    /// Pieces of at most so many bytes, each with a delay of its own.
+    /// Segments of at most this many bytes, each with its own delay.
     UpTo(usize),
 }
 
-/// What a stretch of network is like.
+/// The properties of a network path.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
-    /// From the side that connects to the other, and back.
+    /// The delay from the connecting side to the other, and back.
     pub(crate) latency: [Duration; 2],
-    /// Up to so much more, anew for each segment.
+    /// The greatest additional delay, random for each segment.
     pub(crate) jitter: Duration,
-    /// Bytes that may be under way or unread in one direction.
+    /// The greatest number of bytes in transit or unread in one direction.
     pub(crate) capacity: usize,
     pub(crate) segments: Segments,
 }
 
-/// What goes wrong.
+/// A fault.
 #[derive(Clone, Debug)]
 pub(crate) enum Trouble {
-    /// The connections over an edge are reset. Of a side that is spared, the other side's kernel remembers nothing; if `mute`,
-    /// not even an answer to what it sends comes back.
+    /// The connections over an edge are reset. A spared side gets no reset, and the other side's
+    /// kernel has lost the connection. With `mute`, the spared side does not even get an answer to
+    /// its segments.
     Reset {
         edge: usize,
         spared: Option<usize>,
         mute: bool,
     },
-    /// What is sent in these directions vanishes, and nobody is told.
+    /// Bytes in these directions are lost, without a notice.
     Swallow { edge: usize, directions: [bool; 2] },
-    /// What is sent in these directions arrives when it is over.
+    /// Bytes in these directions arrive only at the end of the fault.
     Stall { edge: usize, directions: [bool; 2] },
     /// Small windows and long delays.
     Slow {
@@ -170,34 +173,36 @@ pub(crate) enum Trouble {
         capacity: usize,
         latency: Duration,
     },
-    /// The process is not run; its kernel goes on.
+    /// The process is frozen, but its kernel works.
     Freeze { host: usize },
-    /// The process ends at once; its kernel closes the connections. With `power`, the kernel is gone too.
+    /// The process ends at once, and its kernel closes the connections. With `power`, the machine
+    /// loses its power.
     Kill { host: usize, power: bool },
-    /// All of them at once.
+    /// All servers at once.
     KillAll { power: bool },
-    /// The process ends in the middle of its next write to its journal, if there is one.
+    /// The process ends in the middle of the next write to its journal, if it has one.
     Tear { host: usize },
-    /// There are only so many bytes left on its disk.
+    /// Its disk has only this many free bytes.
     Full { host: usize, room: u64 },
     /// The next operation of a kind fails on its disk.
     BadDisk { host: usize, strike: Strike },
-    /// The next operation of a kind is refused for want of room.
+    /// The next operation of a kind is refused because there is no room.
     Refused { host: usize, strike: Strike },
-    /// One queue of its disk does nothing, or both.
+    /// One queue of its disk, or both, are frozen.
     SlowDisk { host: usize, queues: Vec<Queue> },
-    /// The process is told to stop.
+    /// The process gets SIGTERM.
     Stop { host: usize },
     /// The wall clock is set.
     SetClock { host: usize, by_ms: i64 },
     /// The name server fails.
     NoNames,
-    /// The server is started again with room for few records, and at the end with as much as the
-    /// others have.
+    /// The server is restarted with room for only a few records. At the end it is restarted with
+    /// the room of the others.
     Tight { host: usize, records: u64 },
     /// The server's data directory is copied, and put back at the end.
     Restore { host: usize },
-    /// It strikes as soon as a server is in a state of one of its machines.
+    /// The inner fault starts as soon as a server is in a certain state of one of its state
+    /// machines.
     Aimed {
         host: usize,
         cell: Cell,
@@ -239,7 +244,7 @@ impl Trouble {
         }
     }
 
-    /// The server that it is about, if it is about one.
+    /// Its server, if it has one.
     pub(crate) fn host(&self) -> Option<usize> {
         match *self {
             Trouble::Freeze { host }
@@ -263,7 +268,7 @@ impl Trouble {
         }
     }
 
-    /// The edge that it is about, if it is about one.
+    /// Its edge, if it has one.
     pub(crate) fn edge(&self) -> Option<usize> {
         match *self {
             Trouble::Reset { edge, .. }
@@ -287,7 +292,7 @@ impl Trouble {
         }
     }
 
-    /// Its name in the table of what met what: of one server or of all is the same.
+    /// Its name in the coverage, which is the same for one server and for all.
     pub(crate) fn kind_of_one(&self) -> &'static str {
         match self {
             Trouble::KillAll { power: false } => "kill",
@@ -297,7 +302,7 @@ impl Trouble {
     }
 }
 
-/// Something that goes wrong, and for how long.
+/// A fault and its time.
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
     /// Its number in the plan of the whole seed.
@@ -309,10 +314,10 @@ pub(crate) struct Fault {
     pub(crate) trouble: Trouble,
 }
 
-/// What a command is, as the client meant it.
+/// The meaning of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// `IAMAT`, with the fields that have to come back.
+    /// `IAMAT`, with the fields that the answer repeats.
     Iamat {
         client: Vec<u8>,
         location: Vec<u8>,
@@ -320,11 +325,11 @@ pub(crate) enum Meaning {
     },
     /// `WHATSAT`
     Whatsat { client: Vec<u8> },
-    /// Nothing to answer.
+    /// A blank line, which has no answer.
     Blank,
     /// Not a command.
     Garbage,
-    /// Longer than a line may be: the last thing that is answered.
+    /// A line that is too long. The server closes the connection after its answer.
     Overlong,
 }
 
@@ -336,14 +341,14 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// The line as a server quotes it: without its LF or CRLF.
+    /// The line as a server quotes it, without its LF or CRLF.
     pub(crate) fn line(&self) -> &[u8] {
         let line = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
         line.strip_suffix(b"\r").unwrap_or(line)
     }
 }
 
-/// How a client leaves, once its chunks are sent.
+/// The end of a client, after its chunks are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// It shuts down its writing side, and reads until the server closes.
@@ -367,19 +372,19 @@ pub(crate) struct Session {
     pub(crate) host: usize,
     pub(crate) path: Path,
     pub(crate) commands: Vec<Command>,
-    /// How the bytes of the commands are written: a wait, then so many of them. The last commands may be cut short.
+    /// The writes: a wait, then a number of bytes. The last commands may be cut.
     pub(crate) chunks: Vec<(Duration, usize)>,
-    /// Each command waits for the answer to the one before.
+    /// Whether each command waits for the answer to the one before.
     pub(crate) lockstep: bool,
     pub(crate) ending: Ending,
-    /// It reads at most so many bytes at a time, and then pauses.
+    /// The greatest number of bytes of one read, and the pause after it.
     pub(crate) sips: Option<(usize, Duration)>,
 }
 
-/// An operator that has a client forgotten.
+/// An operator that makes a server forget a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Forget {
-    /// Its number in the plan of the whole seed; the numbers of clients come first.
+    /// Its number in the plan of the whole seed, after the numbers of clients.
     pub(crate) number: usize,
     pub(crate) storm: usize,
     /// After the storm began.
@@ -389,35 +394,35 @@ pub(crate) struct Forget {
     pub(crate) client: Vec<u8>,
 }
 
-/// A whole run.
+/// The plan of a whole run.
 pub(crate) struct Plan {
     pub(crate) case: Case,
     pub(crate) herd: Herd,
     pub(crate) weather: Weather,
     pub(crate) limits: Limits,
-    /// Neighbours are configured by host name.
+    /// Whether neighbours are configured by host name.
     pub(crate) by_name: bool,
-    /// Bytes that a server reads at once.
+    /// The greatest number of bytes of one read of a server.
     pub(crate) scratch: usize,
-    /// The servers' wall clocks show whole seconds only.
+    /// Whether the servers' wall clocks show only whole seconds.
     pub(crate) coarse: bool,
-    /// How long one turn of a server's loop takes.
+    /// The length of one turn of a server's loop.
     pub(crate) turn: Duration,
-    /// The disk of each server that has one.
+    /// The disk of each server, if it has one.
     pub(crate) disks: Vec<Option<DiskPlan>>,
-    /// One for each edge of the herd.
+    /// The path of each edge of the herd.
     pub(crate) paths: Vec<Path>,
-    /// How long each storm lasts.
+    /// The length of each storm.
     pub(crate) storms: Vec<Duration>,
     pub(crate) faults: Vec<Fault>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) forgets: Vec<Forget>,
-    /// By how many nanoseconds the clock of each server is ahead.
+    /// The nanoseconds by which the clock of each server is ahead.
     pub(crate) clocks: Vec<i64>,
 }
 
 impl Plan {
-    /// The plan of a case; `None` if there is no herd of that name.
+    /// The plan of a case. `None` if there is no herd of that name.
     pub(crate) fn new(case: &Case) -> Option<Plan> {
         let herd = Herd::new(&case.herd, case.seed)?;
         let rng = &mut Rng::new(case.seed, "plan");
@@ -440,7 +445,8 @@ impl Plan {
             weather,
             limits: limits(rng, rough || weather == Weather::Disks),
             by_name: !is_large && rng.percent(25),
-            // At least a line: so that a server that was frozen reads the end of a line before it asks how long that took.
+            // At least a line. So a server that was frozen reads the end of a line before it checks
+            // the line's deadline.
             scratch: *rng.pick(&[64 * 1024, 64 * 1024, LINK_LINE_BYTES + 1]),
             coarse: rng.percent(10),
             turn: *rng.pick(&[
@@ -476,7 +482,7 @@ impl Plan {
         Some(plan)
     }
 
-    /// All clients that there are.
+    /// All clients of the run.
     pub(crate) fn clients(&self) -> Arc<[Vec<u8>]> {
         let commands = self.sessions.iter().flat_map(|session| &session.commands);
         let named = commands.filter_map(|command| match &command.meaning {
@@ -488,7 +494,7 @@ impl Plan {
         all.into_iter().collect()
     }
 
-    /// In a share of the seeds, records expire, and the servers' clocks are apart.
+    /// In some of the seeds, records expire, and the servers' clocks differ.
     fn let_records_expire(&mut self, rng: &mut Rng) {
         if rng.percent(30) {
             self.limits.record_ttl_ms = rng.between(3_000, 40_000);
@@ -503,7 +509,8 @@ impl Plan {
         self.limits.record_ttl_ms > 0
     }
 
-    /// In half of the seeds, operators have clients forgotten: some that there are, and one that there is not.
+    /// In half of the seeds, operators make servers forget clients: some known ones, and one
+    /// unknown.
     fn make_forgets(&self, rng: &mut Rng) -> Vec<Forget> {
         let mut forgets = Vec::new();
         let mut clients: Vec<Vec<u8>> = self.clients().to_vec();
@@ -570,7 +577,7 @@ impl Plan {
         faults
     }
 
-    /// A link that is back is often lost again before all is sent.
+    /// A second fault that often breaks a link again, before all records are sent.
     fn aftershock(&self, rng: &mut Rng, trouble: &Trouble) -> Option<Trouble> {
         let edge = match *trouble {
             Trouble::Reset { edge, .. }
@@ -602,7 +609,8 @@ impl Plan {
         })
     }
 
-    /// Late enough that the herd is linked, so long that the storm is over when the server is back.
+    /// One stop of a server. It starts when the herd is linked, and the server comes back after the
+    /// storm.
     fn one_stop(&self, rng: &mut Rng, storm: usize, number: usize) -> Option<Fault> {
         Some(Fault {
             number,
@@ -615,7 +623,7 @@ impl Plan {
         })
     }
 
-    /// One that aims at a cell of the table of what met what, if that is about this weather.
+    /// A fault that aims at a cell of the coverage, if this weather has such faults.
     fn aimed(&self, rng: &mut Rng) -> Trouble {
         let cells: Vec<Cell> = coverage::cells()
             .filter(|(machine, _, fault)| self.weather.brings(machine, fault))
@@ -633,7 +641,7 @@ impl Plan {
             let edge = rng.below(self.herd.edges.len());
             (edge, self.herd.edges[edge])
         };
-        // Only the first of two dials.
+        // Only the first server of a pair dials.
         let host = match cell.0 {
             "link" | "dial" if rng.percent(70) => a,
             "link" | "dial" => *rng.pick(&[a, b]),
@@ -655,7 +663,7 @@ impl Plan {
         }
     }
 
-    /// A trouble of a kind, of that server or that edge.
+    /// A fault of a kind, for that server or that edge.
     fn of_kind(&self, rng: &mut Rng, kind: &str, host: usize, edge: usize) -> Trouble {
         match kind {
             "reset" => Trouble::Reset {
@@ -689,7 +697,7 @@ impl Plan {
             "power cut" => Trouble::Kill { host, power: true },
             "stop" => Trouble::Stop { host },
             "freeze" => Trouble::Freeze { host },
-            // A clock that is far ahead makes all that there is expire.
+            // A clock that is far ahead would make all records expire.
             "clock set" if self.expires() => Trouble::SetClock {
                 host,
                 by_ms: *rng.pick(&[-5_000, -1_500, -700, 0, 700, 1_500, 5_000]),
@@ -733,7 +741,7 @@ impl Plan {
                 host,
                 records: rng.between(1, 3),
             },
-            other => unreachable!("there is no trouble called {other}"),
+            other => unreachable!("there is no fault called {other}"),
         }
     }
 
@@ -742,7 +750,7 @@ impl Plan {
         let host = rng.below(self.herd.servers.len());
         let directions = *rng.pick(&[[true, true], [true, false], [false, true]]);
         let kind = match self.weather {
-            Weather::Calm | Weather::Stops => unreachable!("these have no such troubles"),
+            Weather::Calm | Weather::Stops => unreachable!("this weather has no such faults"),
             Weather::Links => rng.below(9),
             Weather::Crashes => *rng.pick(&[9, 10, 11, 23, 23]),
             Weather::Slow => *rng.pick(&[8, 8, 12, 2]),
@@ -817,7 +825,7 @@ impl Plan {
     }
 }
 
-/// What fails, in this way.
+/// The operation that fails in this way.
 fn strike(rng: &mut Rng, kind: DiskErrorKind) -> Strike {
     *rng.pick(&[
         Strike::WriteCurrent(kind),
@@ -826,7 +834,8 @@ fn strike(rng: &mut Rng, kind: DiskErrorKind) -> Strike {
         Strike::Sync(kind),
         Strike::Create(kind),
         Strike::SwitchRefused(kind),
-        // Which file has the name is not known: whatever the reason, that is no lack of room.
+        // After this error it is unknown which file has the name, so it is never an error about
+        // room.
         match kind {
             DiskErrorKind::Broken => Strike::SwitchUnknown(kind),
             DiskErrorKind::Full => Strike::Any(kind),
@@ -840,7 +849,7 @@ fn path(rng: &mut Rng, rough: bool, finest: usize) -> Path {
     let latency = |rng: &mut Rng| match rng.below(3) {
         0 => rng.micros(20, 200),
         1 => rng.millis(0, 4),
-        // A narrow path that is long too would take minutes for what a storm leaves to be sent.
+        // A path that is narrow and slow would need minutes for the records after a storm.
         _ if is_narrow => rng.millis(1, 5),
         _ => rng.millis(1, 120),
     };
@@ -865,7 +874,8 @@ fn client_path(rng: &mut Rng, bulky: bool) -> Path {
     Path {
         latency: [latency, latency],
         jitter: rng.micros(0, 500),
-        // More than a whole line: so a server that was frozen finds the end of each line it finds the beginning of.
+        // More than a whole line. So a server that was frozen reads the end of each line together
+        // with its beginning.
         capacity: *rng.pick(&[3 * LINE_BYTES, 64 * 1024, 200_000]),
         segments: *rng.pick(&[
             Segments::Whole,
@@ -876,7 +886,7 @@ fn client_path(rng: &mut Rng, bulky: bool) -> Path {
     }
 }
 
-/// Which servers have disks: all of them, none, or some.
+/// The disks: all servers have one, none, or some.
 fn disks(rng: &mut Rng, weather: Weather, servers: usize) -> Vec<Option<DiskPlan>> {
     let share = match weather {
         Weather::Disks => *rng.pick(&[100, 100, 100, 60]),
@@ -901,7 +911,7 @@ fn disks(rng: &mut Rng, weather: Weather, servers: usize) -> Vec<Option<DiskPlan
         .collect()
 }
 
-/// The defaults, and others that bring rare states within reach.
+/// The limits: some are defaults, others make rare states reachable.
 fn limits(rng: &mut Rng, rough: bool) -> Limits {
     let mut limits = Limits::default();
     if rng.percent(40) {
@@ -927,7 +937,8 @@ fn limits(rng: &mut Rng, rough: bool) -> Limits {
     limits
 }
 
-/// Cuts the commands into writes; a client that does not stay for its answers leaves somewhere in the middle.
+/// Cuts the commands into writes. A client that does not wait for its answers leaves at a random
+/// point.
 fn chunks(
     rng: &mut Rng,
     commands: &[Command],
@@ -967,12 +978,13 @@ fn chunks(
     chunks
 }
 
-/// Writes commands: few ids, so that they conflict; each position once, so that each update can be told from every other.
+/// Makes commands. There are only a few ids, so that updates conflict. Each position is used once,
+/// so that updates can be told apart.
 struct Author {
     ids: Vec<Vec<u8>>,
-    /// How far each id's clock is off.
+    /// The offset of each id's clock.
     off_s: Vec<i64>,
-    /// The stamp each id used last: some use one twice.
+    /// The last stamp of each id. Some ids use one twice.
     last_time: Vec<Option<String>>,
     updates: u64,
 }
@@ -1003,7 +1015,8 @@ impl Author {
         }
     }
 
-    /// Right to a few seconds, mostly; or off by what the protocol treats differently.
+    /// The offset of a clock: mostly a few seconds, else an amount that the protocol treats
+    /// differently.
     fn off(rng: &mut Rng) -> i64 {
         *rng.pick(&[
             0,
@@ -1062,7 +1075,7 @@ impl Author {
             self.off_s[who] = Author::off(rng);
         }
         let time = match &self.last_time[who] {
-            // The same stamp again, or the same number in other digits.
+            // The same stamp again, or the same number with other digits.
             Some(last) if rng.percent(15) => match last.split_once('.') {
                 None => format!("{last}.0"),
                 Some((_, fraction)) if fraction.len() < 18 && rng.percent(50) => format!("{last}0"),
@@ -1116,7 +1129,7 @@ impl Author {
     }
 }
 
-/// What stands between the fields of a line, and at its end.
+/// The separators between the fields of a line, and its end.
 fn separators(rng: &mut Rng) -> (&'static [u8], &'static [u8]) {
     (
         *rng.pick(&[&b" "[..], b" ", b"\t", b"  ", b" \x0b\x0c "]),

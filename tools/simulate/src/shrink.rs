@@ -1,10 +1,10 @@
-//! Makes a failing case smaller: leaves faults and clients out, as long as it still fails (delta debugging, Zeller 1999, in its
-//! simplest form).
+//! Makes a failing case smaller. It removes faults and clients, as long as the case still fails
+//! (the simplest form of delta debugging, Zeller 1999).
 
 use crate::plan::{Case, Plan};
 use crate::world;
 
-/// How many runs it may cost.
+/// The greatest number of runs.
 const MOST_RUNS: usize = 150;
 
 /// The smallest case found that still fails in the same way.
@@ -31,7 +31,7 @@ pub(crate) fn shrink(case: &Case) -> Case {
     best
 }
 
-/// How a case fails: the words, without numbers and without what is quoted, which differ from case to case.
+/// The failure of a case, without numbers and quoted text, which differ from case to case.
 fn failure(case: &Case) -> Option<String> {
     let failure = world::run(Plan::new(case)?, false).failure?;
     let outside_quotes = failure.what.split('"').step_by(2);
@@ -53,7 +53,7 @@ fn still_fails(best: &mut Case, wanted: &str, change: impl FnOnce(&mut Case)) ->
     fails
 }
 
-/// Leaves out half of them, a quarter, … one, wherever `works` says that it can be done.
+/// Removes half of the elements, then a quarter, … then one, wherever `works` allows it.
 fn reduce(kept: &mut Vec<usize>, runs: &mut usize, mut works: impl FnMut(&[usize]) -> bool) {
     let mut size = kept.len().div_ceil(2);
     while size > 0 {

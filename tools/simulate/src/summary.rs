@@ -1,4 +1,4 @@
-//! What all runs together were.
+//! The summary of all runs.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -36,7 +36,7 @@ impl Summary {
         self.slowest = self.slowest.max(story.slowest);
     }
 
-    /// For a reader, after `wall` of real time.
+    /// The summary as text, after `wall` of real time.
     pub(crate) fn describe(&self, wall: Duration) -> String {
         let mut text = String::new();
         let kinds: Vec<String> = self
@@ -51,11 +51,11 @@ impl Summary {
         let _ = writeln!(text, "events               {}", self.events);
         let _ = writeln!(
             text,
-            "virtual time         {days:.2} days, {speed:.0} times as fast as real time"
+            "virtual time         {days:.2} days, {speed:.0} times faster than real time"
         );
         let _ = writeln!(text, "faults               {}", kinds.join(", "));
         let _ = writeln!(text, "updates acknowledged {}", self.acknowledged);
-        let _ = writeln!(text, "promises found kept  {}", self.kept);
+        let _ = writeln!(text, "promises kept        {}", self.kept);
         let _ = writeln!(text, "records sent         {}", self.records_sent);
         let _ = writeln!(
             text,
@@ -68,10 +68,10 @@ impl Summary {
     }
 }
 
-/// One run in a line.
+/// One run as a line.
 pub(crate) fn of_one(story: &Story) -> String {
     format!(
-        "{} events in {:.0} s, {} faults, {} updates acknowledged, together after {:.1} s, hash {:016x}",
+        "{} events in {:.0} s, {} faults, {} updates acknowledged, recovered after {:.1} s, hash {:016x}",
         story.events,
         story.length.as_secs_f64(),
         story.faults.values().sum::<u64>(),

@@ -1,4 +1,4 @@
-//! Virtual time: what happens when. Nothing waits; time jumps from one event to the next.
+//! Virtual time and the planned events. No thread waits: time jumps from one event to the next.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use herd_mio::core::base::clock::Time;
 use herd_testkit::fake_disk::Queue;
 
-/// The name of a connection; never used again.
+/// The number of a connection. It is never reused.
 pub(crate) type Key = usize;
 
-/// So much earlier.
+/// The time `by` earlier.
 pub(crate) fn before(time: Time, by: Duration) -> Time {
     Time::from_nanos(time.as_nanos().saturating_sub(by.as_nanos() as u64))
 }
 
-/// What happens.
+/// An event.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// A request to connect reaches its target; `attempt` counts what was lost before.
+    /// A request to connect reaches its target. `attempt` counts lost requests before it.
     Syn { key: Key, attempt: u32 },
     /// The request to connect is answered.
     SynAnswered { key: Key, refused: bool },
-    /// What `side` of a connection sent reaches the other side.
+    /// Bytes of `side` of a connection reach the other side.
     Arrive { key: Key, side: usize },
-    /// The other side has read `count` bytes, and `side` learns that it may send as many more.
+    /// The other side has read `count` bytes, so `side` may send as many more.
     Room { key: Key, side: usize, count: usize },
     /// A server's loop wakes up.
     Turn { host: usize },
@@ -34,7 +34,7 @@ pub(crate) enum Event {
         life: u32,
         name: String,
     },
-    /// A queue of a server's disk has done something.
+    /// A queue of a server's disk has finished a piece of work.
     DiskWorked {
         host: usize,
         life: u32,
@@ -42,9 +42,9 @@ pub(crate) enum Event {
     },
     /// A server comes back.
     Start { host: usize },
-    /// A client does what is next in its script.
+    /// A client continues its script.
     Act { session: usize },
-    /// An acknowledged update has to be everywhere by now.
+    /// An acknowledged update has to have reached every server.
     Due { promise: usize },
     /// A fault begins.
     Strike { fault: usize },
@@ -73,13 +73,14 @@ impl PartialOrd for Entry {
 }
 
 impl Ord for Entry {
-    /// The earliest is the greatest, as the heap wants it; of two at the same time, the one that was planned first.
+    /// The earliest event is the greatest, because the heap pops the greatest. Of two at the same
+    /// time, this is the one that was planned first.
     fn cmp(&self, other: &Entry) -> Ordering {
         (other.time, other.serial).cmp(&(self.time, self.serial))
     }
 }
 
-/// Everything that is going to happen.
+/// All planned events.
 #[derive(Default)]
 pub(crate) struct Timeline {
     now: Time,
@@ -88,12 +89,12 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// What time it is.
+    /// The present virtual time.
     pub(crate) fn now(&self) -> Time {
         self.now
     }
 
-    /// Plans an event at a time that is not over.
+    /// Plans an event at a time that is not in the past.
     pub(crate) fn at(&mut self, time: Time, event: Event) {
         self.serial += 1;
         self.heap.push(Entry {
@@ -103,12 +104,12 @@ impl Timeline {
         });
     }
 
-    /// Plans an event.
+    /// Plans an event after a wait.
     pub(crate) fn after(&mut self, wait: Duration, event: Event) {
         self.at(self.now + wait, event);
     }
 
-    /// The next event, if it happens before `end`; time moves on to it, or else to `end`.
+    /// The next event before `end`. Time advances to it, or else to `end`.
     pub(crate) fn next_before(&mut self, end: Time) -> Option<Event> {
         if self.heap.peek().is_none_or(|entry| entry.time >= end) {
             self.now = self.now.max(end);
@@ -119,7 +120,7 @@ impl Timeline {
         Some(entry.event)
     }
 
-    /// How many events were planned so far.
+    /// The number of events that were planned so far.
     pub(crate) fn planned(&self) -> u64 {
         self.serial
     }

@@ -1,12 +1,12 @@
-//! A listener on the links between servers: what may never cross them, whatever goes wrong elsewhere.
+//! Checks all traffic on the links between servers. These rules hold whatever the faults are:
 //!
 //! - a record crosses one connection at most once in each direction;
-//! - a record is not sent back over the connection that taught it, nor over a later one to the same life of the same neighbour;
-//! - a link that is resumed is not sent again what it confirmed (`AT … SYNC`), unless two connections were there at once; nor is it
-//!   if one of the two servers was started anew meanwhile and its journal was not harmed, but for what came in its last second;
-//! - what a server says it has kept, it was sent before, and told that it is all up to there;
-//! - the network never changes a byte, so no server ever says `BYE` because it did not understand;
-//! - only lines of the protocol cross.
+//! - a record is not sent back over the connection that it came from, nor over a later one to the same life of the same neighbour;
+//! - a resumed link does not send confirmed records again (`AT … SYNC`), unless there were two connections at once; this holds after
+//!   a restart with an intact journal too, except for the records of the last second;
+//! - a server confirms only a position that the other side has sent before with a `SYNC`;
+//! - the network never changes a byte, so no server sends `BYE` because it did not understand a line;
+//! - only lines of the protocol are sent.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -19,104 +19,107 @@ use crate::expired::Expired;
 use crate::timeline::{Key, before};
 use herd_testkit::at_line::{Fields, Line, record};
 
-/// What a server told a neighbour so long before what it had heard is written down, too.
+/// Confirmations that a server sent this long before its last journal entry are in the journal too.
 const TOLD_GRACE: Duration = Duration::from_secs(3);
 
-/// What the listener heard that must not be, and whom it concerns.
+/// A violated rule, and its subjects.
 #[derive(Debug)]
 pub(crate) struct Foul {
     pub(crate) what: String,
     pub(crate) subjects: Vec<Subject>,
 }
 
-/// How many lines of which kind were sent.
+/// The number of sent lines by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) records: u64,
     pub(crate) syncs: u64,
-    /// What rides along: KEPT, LACKS and CLOCK.
+    /// KEPT, LACKS and CLOCK.
     pub(crate) asides: u64,
     pub(crate) others: u64,
 }
 
-/// What one side of a connection sent and received.
+/// The traffic of one side of a connection.
 #[derive(Default)]
 struct Half {
-    /// The unfinished lines at either end of the stream.
+    /// The incomplete lines at both ends of the stream.
     sent_tail: Vec<u8>,
     received_tail: Vec<u8>,
     /// Records that this side sent.
     sent: HashSet<u64>,
-    /// Records that this side had not, until the other side sent them here.
+    /// Records that this side got from the other side first.
     learned: HashSet<u64>,
-    /// Records that this side received, and has not said to have kept; and the `SYNC`s among them.
+    /// Records that this side received and has not confirmed as kept, and the `SYNC`s among them.
     unkept: VecDeque<Heard>,
-    /// Records that this side received, and that no `SYNC` has confirmed yet.
+    /// Records that this side received, and that no `SYNC` covers yet.
     unconfirmed: Vec<u64>,
-    /// Up to where the other side's feed is confirmed here: as this side's `LIFE` said, then as the other side's `SYNC`s do. One that says
-    /// the same again confirms nothing: whoever has no room in its journal has no more to say.
+    /// The position up to which the other side's feed is confirmed here: first by this side's
+    /// `LIFE`, then by the other side's `SYNC`s. A repeated `SYNC` confirms nothing, because a
+    /// server without room in its journal repeats its last one.
     synced: u64,
-    /// This side received the other side's `LIFE`.
+    /// Whether this side received the other side's `LIFE`.
     linked: bool,
-    /// Another connection took this one's place: what still comes in is not read.
+    /// Whether another connection has replaced this one. Then later input is not read.
     deaf: bool,
-    /// This side sent its `LIFE` when it had no other connection to this neighbour: it meant what it said.
+    /// Whether this side had no other connection to this neighbour when it sent its `LIFE`. Then
+    /// the position in it is final.
     resumes: bool,
 }
 
-/// What a side received.
+/// A received line.
 enum Heard {
     Record(Vec<u8>),
     Sync(u64),
 }
 
-/// A server has said that it keeps a record of a client.
+/// A server's confirmation that it keeps a record of a client.
 pub(crate) struct Kept {
     pub(crate) host: usize,
     pub(crate) line: Line,
 }
 
 struct Tap {
-    /// The places of records in their sender's feed, where they are known.
+    /// The positions of records in their sender's feed, if they are known.
     seqs: HashMap<(usize, u64), u64>,
     edge: usize,
     /// The servers at the two sides.
     hosts: [usize; 2],
     halves: [Half; 2],
-    /// Which sides' servers still have it.
+    /// The sides whose servers still have the connection.
     open: [bool; 2],
-    /// One of its servers has ended since: what it confirms is about a life that is over.
+    /// Whether one of its servers has ended. Then its confirmations belong to an earlier life.
     outlived: bool,
 }
 
 /// All links.
 pub(crate) struct Wire {
     taps: BTreeMap<Key, Tap>,
-    /// By edge: the connections that a server still has.
+    /// By edge: the open connections.
     edges: Vec<Vec<Key>>,
     /// By edge: its servers.
     ends: Vec<(usize, usize)>,
-    /// By edge and receiving server: the records that it confirmed to have from the other, on which connection it first did, and when.
+    /// By edge and receiving server: the records that it confirmed, with the first connection and
+    /// the time.
     confirmed: BTreeMap<(usize, usize), HashMap<u64, (Key, Time)>>,
-    /// By edge and receiving server: the records that it had not, until the other taught them.
+    /// By edge and receiving server: the records that it got from the other first.
     learned: BTreeMap<(usize, usize), HashSet<u64>>,
-    /// Servers that were told to stop.
+    /// Servers that were asked to stop.
     stopping: BTreeSet<usize>,
-    /// Servers that have room for few records only.
+    /// Servers with room for only a few records.
     tight: BTreeSet<usize>,
     counts: Counts,
-    /// Where the last line crossed that is no heartbeat.
+    /// The edge of the last line that was not a heartbeat.
     busiest: Option<usize>,
-    /// Records that were sent, until their places in the feed are noted.
+    /// Sent records whose positions in the feed are not noted yet.
     pub(crate) fresh: Vec<(Key, Vec<u8>)>,
-    /// What servers have said to keep, until it is taken.
+    /// Confirmations of kept records that were not taken yet.
     pub(crate) kept: Vec<Kept>,
-    /// `SYNC` lines by edge and sending server.
+    /// The number of `SYNC` lines, by edge and sending server.
     beats: BTreeMap<(usize, usize), u64>,
 }
 
 impl Wire {
-    /// Hears nothing yet.
+    /// A checker without any connection.
     pub(crate) fn new(ends: &[(usize, usize)]) -> Wire {
         Wire {
             taps: BTreeMap::new(),
@@ -134,7 +137,7 @@ impl Wire {
         }
     }
 
-    /// A connection over an edge has been asked for; the servers at its two sides.
+    /// A server starts to connect over an edge. `hosts` are the servers at the two sides.
     pub(crate) fn connecting(&mut self, key: Key, edge: usize, hosts: [usize; 2]) {
         let tap = Tap {
             seqs: HashMap::new(),
@@ -148,14 +151,14 @@ impl Wire {
         self.edges[edge].push(key);
     }
 
-    /// The server at the acceptor's side has it too.
+    /// The server at the acceptor's side has accepted the connection.
     pub(crate) fn accepted(&mut self, key: Key) {
         if let Some(tap) = self.taps.get_mut(&key) {
             tap.open[1] = true;
         }
     }
 
-    /// A server has it no more.
+    /// A server has closed its side.
     pub(crate) fn closed(&mut self, key: Key, side: usize) {
         if let Some(tap) = self.taps.get_mut(&key) {
             tap.open[side] = false;
@@ -166,12 +169,12 @@ impl Wire {
         }
     }
 
-    /// A server was told to stop.
+    /// A server was asked to stop.
     pub(crate) fn stopping(&mut self, host: usize) {
         self.stopping.insert(host);
     }
 
-    /// A server has room for few records only, or for all again.
+    /// Sets whether a server has room for only a few records.
     pub(crate) fn set_tight(&mut self, host: usize, is_tight: bool) {
         if is_tight {
             self.tight.insert(host);
@@ -180,15 +183,15 @@ impl Wire {
         }
     }
 
-    /// A server's life is over: nothing that it confirmed over its edges, or that was confirmed to it, counts any more; unless its
-    /// journal has outlived it, with what it had heard and told up to `kept`.
+    /// A server's life has ended. Its confirmations, and those that it got, no longer count. If its
+    /// journal has survived, those before `kept` still count.
     pub(crate) fn died(&mut self, host: usize, edges: &[usize], kept: Option<Time>) {
         self.stopping.remove(&host);
         match kept {
             None => self.confirmed.retain(|(edge, _), _| !edges.contains(edge)),
             Some(kept) => {
                 for ((edge, receiver), confirmed) in &mut self.confirmed {
-                    // What it told may have to wait for room before it is written down.
+                    // Its confirmations may have to wait for room in the journal.
                     let kept = match *receiver == host {
                         true => kept,
                         false => before(kept, TOLD_GRACE),
@@ -218,8 +221,8 @@ impl Wire {
         }
     }
 
-    /// A server has begun a new life while it runs: what it was taught counts as taught by no
-    /// neighbour, and all is asked for.
+    /// A server has begun a new life while it runs. Its records then count as its own, and it asks
+    /// its neighbours for all records.
     fn lives_anew(&mut self, host: usize) {
         let ends = &self.ends;
         let is_its = |edge: usize| ends[edge].0 == host || ends[edge].1 == host;
@@ -230,27 +233,28 @@ impl Wire {
         }
     }
 
-    /// The edge that a connection is of.
+    /// The edge of a connection.
     pub(crate) fn edge(&self, key: Key) -> Option<usize> {
         self.taps.get(&key).map(|tap| tap.edge)
     }
 
-    /// How many lines were sent so far.
+    /// The number of sent lines so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The edge over which the last line crossed that is no heartbeat.
+    /// The edge of the last line that was not a heartbeat.
     pub(crate) fn busiest(&self) -> Option<usize> {
         self.busiest
     }
 
-    /// How often a server said `SYNC` over an edge.
+    /// The number of `SYNC`s that a server sent over an edge.
     pub(crate) fn beats(&self, edge: usize, host: usize) -> u64 {
         self.beats.get(&(edge, host)).copied().unwrap_or_default()
     }
 
-    /// The one connection of an edge, if there is exactly one, both servers have it, and both have the other's `LIFE`.
+    /// The connection of an edge, if there is exactly one, both servers have it, and both have got
+    /// the other's `LIFE`.
     pub(crate) fn link(&self, edge: usize) -> Option<Key> {
         let [key] = *self.edges[edge] else {
             return None;
@@ -276,7 +280,7 @@ impl Wire {
         for_lines(&mut tail, bytes, |line| {
             let tap = self.taps.get(&key);
             if let Some(tap) = tap {
-                chronicle.tell(now, &subjects(tap, line), || {
+                chronicle.log(now, &subjects(tap, line), || {
                     format!(
                         "connection {key}: host {} sends {}",
                         tap.hosts[side],
@@ -324,7 +328,7 @@ impl Wire {
                 self.counts.records += 1;
                 let hash = fnv(line);
                 self.fresh.push((key, line.to_vec()));
-                // What may have expired may be learned and sent anew.
+                // A record that may have expired may be received and sent again.
                 if expired.is_on() && Line::of_link(line).is_some_and(|line| expired.covers(&line))
                 {
                     tap.halves[side].sent.insert(hash);
@@ -337,7 +341,7 @@ impl Wire {
                 if tap.halves[side].learned.contains(&hash)
                     || before.is_some_and(|before| before.contains(&hash))
                 {
-                    return foul(tap, "sent a record back to who taught it");
+                    return foul(tap, "sent a record back to the server that it came from");
                 }
                 let confirmed = self.confirmed.get(&(edge, receiver));
                 let before = confirmed.and_then(|confirmed| confirmed.get(&hash));
@@ -355,7 +359,7 @@ impl Wire {
                 let half = &mut tap.halves[side];
                 let is_told = |heard: &Heard| matches!(heard, Heard::Sync(at) if *at == position);
                 let Some(place) = half.unkept.iter().rposition(is_told) else {
-                    return foul(tap, "kept what it was not told to be all");
+                    return foul(tap, "confirmed a position that the other side has not sent");
                 };
                 for heard in half.unkept.drain(..=place) {
                     if let Heard::Record(bytes) = heard
@@ -372,7 +376,8 @@ impl Wire {
             }
             Some(b"BYE") => {
                 self.counts.others += 1;
-                // Whoever stops says so, and so does whoever has a newer connection; nothing else is a reason here.
+                // A stopping server sends BYE, and so does a server with a newer connection. There
+                // is no other valid reason here.
                 if !(self.stopping.contains(&sender) || tap.halves[side].deaf) {
                     return foul(tap, "did not understand the other side");
                 }
@@ -389,7 +394,7 @@ impl Wire {
                 }
             }
             Some(b"HERD" | b"PROOF") => self.counts.others += 1,
-            _ => return foul(tap, "said what is not in the protocol"),
+            _ => return foul(tap, "sent a line that is not in the protocol"),
         }
         None
     }
@@ -409,7 +414,7 @@ impl Wire {
         })
     }
 
-    /// Bytes that a server is about to be given; returns the records among them.
+    /// Bytes that a server is about to read. Returns the records among them.
     pub(crate) fn received(
         &mut self,
         key: Key,
@@ -455,15 +460,14 @@ impl Wire {
         if std::mem::replace(&mut tap.halves[side].synced, position) == position {
             return;
         }
-        // One that stops has said goodbye, and takes nothing more; and one that has no room may be
-        // sent it again.
+        // A stopping server takes no more records. A server without room may get them again.
         let receiver = tap.hosts[side];
         if self.stopping.contains(&receiver) || self.tight.contains(&receiver) {
             return;
         }
         let place = (tap.edge, tap.hosts[side]);
         let confirmed = self.confirmed.entry(place).or_default();
-        // What was sent since may come behind that position.
+        // Later records may have positions after that one.
         let (seqs, sender) = (&tap.seqs, 1 - side);
         let is_covered = |record: &mut u64| {
             let seq = seqs.get(&(sender, *record));
@@ -474,14 +478,14 @@ impl Wire {
         }
     }
 
-    /// Where a record that was sent stands in its sender's feed.
+    /// Notes the position of a sent record in its sender's feed.
     pub(crate) fn note_seq(&mut self, key: Key, side: usize, line: &[u8], seq: u64) {
         if let Some(tap) = self.taps.get_mut(&key) {
             tap.seqs.insert((side, fnv(line)), seq);
         }
     }
 
-    /// What a server was just given, it has not acted on.
+    /// The server has not handled the last bytes yet.
     pub(crate) fn not_understood_yet(&mut self, key: Key, side: usize, now: Time) {
         if let Some(tap) = self.taps.get(&key)
             && let Some(confirmed) = self.confirmed.get_mut(&(tap.edge, tap.hosts[side]))
@@ -499,7 +503,7 @@ impl Wire {
         if alone {
             return;
         }
-        // Which of the connections' positions counts is the server's affair; the others are deaf from now on.
+        // The server chooses the connection whose position counts. It no longer reads the others.
         let (edge, host) = (tap.edge, tap.hosts[side]);
         self.confirmed.remove(&(edge, host));
         self.learned.remove(&(edge, host));
@@ -513,7 +517,7 @@ impl Wire {
         }
     }
 
-    /// A server took a record that it did not have.
+    /// A server accepted a record that it did not have.
     pub(crate) fn learned(&mut self, key: Key, side: usize, line: &[u8]) {
         if let Some(tap) = self.taps.get_mut(&key) {
             tap.halves[side].learned.insert(fnv(line));
@@ -533,7 +537,7 @@ fn subjects(tap: &Tap, line: &[u8]) -> Vec<Subject> {
     subjects
 }
 
-/// Hands out the lines (without LF) that `bytes` finish behind `tail`; what is unfinished stays there.
+/// Passes on the lines (without LF) that `bytes` complete. An incomplete line stays in `tail`.
 fn for_lines(tail: &mut Vec<u8>, bytes: &[u8], mut act: impl FnMut(&[u8])) {
     tail.extend_from_slice(bytes);
     let mut start = 0;

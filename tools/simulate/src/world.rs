@@ -1,4 +1,5 @@
-//! One run: the storms of a plan, each followed by peace, and what must hold then.
+//! One run. After each storm of a plan there is a time without faults, in which the rules are
+//! checked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,53 +26,54 @@ use herd_testkit::fake_disk::{FakeDisk, Queue, Snapshot, Strike};
 use herd_testkit::promises::End;
 use herd_testkit::rng::Rng;
 
-/// How often a herd at peace is asked whether it is one again.
+/// The interval between checks whether the herd has recovered.
 const STEP: Duration = Duration::from_millis(200);
-/// How long what is left of old connections may linger once it is.
+/// After the recovery, old connections may stay open this long.
 const AFTERMATH: Duration = Duration::from_secs(4);
-/// How many heartbeats of silence are listened to.
+/// The number of heartbeats in which the herd at rest is checked.
 const SILENT_BEATS: u32 = 4;
-/// Where nothing is wrong, the longest that a record takes from one server to the next.
+/// Without faults, the longest time of a record from one server to the next.
 const A_HOP: Duration = Duration::from_millis(150);
-/// How long a machine is down whose process ended in the middle of something.
+/// The time for which a machine is down after its process ended in the middle of a turn.
 const FALLEN: Duration = Duration::from_secs(1);
-/// Where records expire, a server wakes up so often to look for those that have.
+/// If records expire, the interval in which a server wakes up to look for expired ones.
 const SWEEP_EVERY: Duration = Duration::from_millis(100);
-/// At rest, the disk of a server does at most so much because records expire: five compactions.
+/// The greatest number of pieces of disk work for expired records at rest: five compactions.
 const EXPIRY_WORKS: u64 = 40;
-/// Lines that two servers say to be linked: HERD, PROOF and LIFE, each of them.
+/// The number of lines that make a link: HERD, PROOF and LIFE from both servers.
 const GREETINGS: u64 = 6;
-/// No run needs as many events; one that does never comes to rest.
+/// The greatest number of events. A run with more never comes to rest.
 const MOST_EVENTS: u64 = 20_000_000;
 
-/// What a run was.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
     /// The same for the same seed.
     pub hash: u64,
-    /// How many events happened in it.
+    /// The number of events.
     pub events: u64,
-    /// How long it took, in virtual time.
+    /// The length of the run, in virtual time.
     pub length: Duration,
-    /// How many faults of each kind there were.
+    /// The number of faults of each kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Which of them met which states.
+    /// The states that the faults met.
     pub coverage: Coverage,
-    /// How many updates were answered.
+    /// The number of acknowledged updates.
     pub acknowledged: u64,
-    /// Promises that were found kept: each client's, at each server, after each storm.
+    /// The number of kept promises: each client's, at each server, after each storm.
     pub kept: u64,
-    /// Records that crossed a link.
+    /// The number of records that were sent over links.
     pub records_sent: u64,
-    /// The longest time from the end of a storm until all servers were linked and knew the same.
+    /// The longest time from the end of a storm until all servers were linked and had the same
+    /// records.
     pub slowest: Duration,
-    /// What went wrong.
+    /// The failure, if there was one.
     pub failure: Option<Failure>,
-    /// What led to it, if that was asked for.
+    /// The events that led to it, if they were asked for.
     pub log: Vec<String>,
 }
 
-/// A plan that is being run.
+/// A running plan.
 struct World {
     plan: Plan,
     hosts: Vec<Host>,
@@ -80,21 +82,21 @@ struct World {
     operators: Vec<Operator>,
     ledger: Ledger,
     outside: Outside,
-    /// When a machine that is down comes back.
+    /// The time at which a machine that is down comes back.
     back_at: BTreeMap<usize, Time>,
-    /// Since when a disk does nothing.
+    /// The time since which a disk is frozen.
     slow_since: BTreeMap<usize, Time>,
     names_fail: bool,
-    /// By fault: copies of data directories, and when they were taken.
+    /// By fault: a copy of a data directory, and the time of the copy.
     copies: BTreeMap<usize, (Time, Snapshot)>,
     kept: u64,
-    /// How many faults of each kind there were, and in which states they met the servers.
+    /// The number of faults of each kind, and the states that they met.
     struck: BTreeMap<&'static str, u64>,
     coverage: Coverage,
     slowest: Duration,
 }
 
-/// Runs a plan; with `in_words`, the events that concern a failure are told.
+/// Runs a plan. With `in_words`, the story has the events that concern a failure.
 pub(crate) fn run(plan: Plan, in_words: bool) -> Story {
     let mut world = World::new(plan, in_words);
     let storms = world.plan.storms.clone();
@@ -202,16 +204,16 @@ impl World {
             }
         }
         self.outside
-            .say(&[Subject::Herd], || format!("storm {storm} begins"));
+            .log(&[Subject::Herd], || format!("storm {storm} begins"));
         self.run_for(length);
-        // What still rages ends now; what was about to end later finds that it is over.
+        // Faults that last end now. Their planned ends then have no effect.
         for fault in 0..self.plan.faults.len() {
             if self.plan.faults[fault].storm == storm {
                 self.relieve(fault);
             }
         }
         self.outside
-            .say(&[Subject::Herd], || format!("storm {storm} is over"));
+            .log(&[Subject::Herd], || format!("storm {storm} is over"));
     }
 
     fn run_for(&mut self, length: Duration) {
@@ -226,7 +228,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         let outside = &mut self.outside;
         if outside.timeline.planned() > MOST_EVENTS {
-            return failed(outside, "the herd never comes to rest", &[]);
+            return failed(outside, "the herd does not come to rest", &[]);
         }
         match event {
             Event::Syn { key, attempt } => {
@@ -294,7 +296,8 @@ impl World {
         }
     }
 
-    /// Whether a process has ended of itself, or in the middle of something; then the machine follows.
+    /// Whether a process has ended by itself, or in the middle of a write. Then the machine goes
+    /// down too.
     fn has_fallen(&mut self, host: usize) -> bool {
         match self.hosts[host].fallen.take() {
             None => return false,
@@ -302,7 +305,7 @@ impl World {
                 self.count("torn write", Some(host), None);
                 self.fell(host, End::Killed);
             }
-            // What the disk holds now is known only once the system has forgotten what it believes.
+            // The content of the disk is known only after the system's cache is gone.
             Some(Fallen::GaveUp) => self.fell(host, End::PowerLost),
         }
         true
@@ -326,7 +329,7 @@ impl World {
         }
     }
 
-    /// Without faults, an update is everywhere as soon as it can have got there.
+    /// Checks that without faults an update has reached every server in time.
     fn due(&mut self, promise: usize) {
         let (client, line) = &self.outside.promises[promise];
         let late = self.hosts.iter().find(|host| {
@@ -335,7 +338,7 @@ impl World {
         });
         if let Some(host) = late {
             let text = format!(
-                "though nothing is wrong, host {} still lacks {}",
+                "without any fault, host {} still lacks {}",
                 host.number,
                 Shown(line.bytes())
             );
@@ -367,7 +370,7 @@ impl World {
         }
     }
 
-    /// Faults strike that waited until this server is in some state, if it is.
+    /// Applies the faults that wait for a state in which this server is now.
     fn take_aim(&mut self, host: usize) {
         for (number, _) in self.hosts[host].aims.clone() {
             let Trouble::Aimed { cell, trouble, .. } = &self.plan.faults[number].trouble else {
@@ -376,7 +379,7 @@ impl World {
             let (machine, state, _) = *cell;
             let edge = trouble.edge();
             let states = self.hosts[host].states(machine, edge, &self.outside);
-            // A write is torn while it is on its way.
+            // A write is torn while it is in progress.
             let is_ready = match **trouble {
                 Trouble::Tear { .. } => self.hosts[host].is_writing(),
                 _ => true,
@@ -389,7 +392,7 @@ impl World {
         }
     }
 
-    /// Adds to the table of what met what.
+    /// Counts a fault in the coverage.
     fn count(&mut self, fault: &'static str, host: Option<usize>, edge: Option<usize>) {
         let hosts = match (host, edge) {
             (Some(host), _) => vec![host],
@@ -413,7 +416,7 @@ impl World {
 
     fn hit(&mut self, number: usize, trouble: Trouble) {
         let lasts = self.plan.faults[number].lasts;
-        // One that tears a write is counted when it does.
+        // A torn write is counted when it happens.
         if !matches!(trouble, Trouble::Tear { .. }) {
             self.count(trouble.kind_of_one(), trouble.host(), trouble.edge());
         }
@@ -421,7 +424,7 @@ impl World {
         outside
             .chronicle
             .mix(outside.timeline.now(), &[5, number as u64], &[]);
-        outside.say(&[Subject::Herd], || {
+        outside.log(&[Subject::Herd], || {
             format!("fault {number}: {trouble:?}, for {lasts:?}")
         });
         *self.struck.entry(trouble.kind()).or_default() += 1;
@@ -465,7 +468,7 @@ impl World {
                 self.hosts[host].set_disk_room(Some(room), now);
             }
             Trouble::BadDisk { host, strike } | Trouble::Refused { host, strike } => {
-                // What a sync finds no room for is written anew, which takes its time.
+                // Writes without room at a sync are repeated, which takes time.
                 if matches!(
                     strike,
                     Strike::Sync(DiskErrorKind::Full) | Strike::Any(DiskErrorKind::Full)
@@ -480,7 +483,7 @@ impl World {
                 self.hosts[host].set_frozen_disk(&queues, true, outside);
             }
             Trouble::Stop { host } => {
-                // One that is frozen would hear the signal only when it thaws.
+                // A frozen process would get the signal only when it runs again.
                 if self.hosts[host].is_up() && !self.hosts[host].frozen {
                     self.hosts[host].stop(outside);
                     let back = outside.timeline.now() + lasts;
@@ -504,7 +507,7 @@ impl World {
                     self.copies.insert(number, (now, copy));
                 }
             }
-            // Only what it aims with gets here.
+            // The aimed fault is replaced by its inner fault before.
             Trouble::Aimed { .. } => {}
         }
     }
@@ -516,9 +519,9 @@ impl World {
         }
     }
 
-    /// A server has ended in the middle of something.
+    /// A server has ended in the middle of a turn.
     fn fell(&mut self, host: usize, end: End) {
-        self.outside.say(&[Subject::Host(host)], || {
+        self.outside.log(&[Subject::Host(host)], || {
             format!("host {host} ends in the middle of a turn")
         });
         self.ends(host, end);
@@ -549,7 +552,7 @@ impl World {
         self.outside.timeline.at(back, Event::Start { host });
     }
 
-    /// A server has stopped in good order.
+    /// A server has stopped cleanly.
     fn stopped(&mut self, host: usize) {
         if self.plan.weather == Weather::Stops
             && let Err((what, client)) = self.ledger.leaves(host, &self.hosts)
@@ -557,7 +560,7 @@ impl World {
             let subjects = [Subject::Host(host), Subject::Record(client)];
             failed(&mut self.outside, &what, &subjects);
         }
-        self.outside.say(&[Subject::Host(host)], || {
+        self.outside.log(&[Subject::Host(host)], || {
             format!("host {host} has stopped")
         });
         self.ends(host, End::Stopped);
@@ -567,7 +570,7 @@ impl World {
         self.comes_back(host, wait);
     }
 
-    /// A fault is over; one that is over already is so again, which changes nothing.
+    /// Ends a fault. If it has ended already, nothing changes.
     fn relieve(&mut self, number: usize) {
         let mut trouble = self.plan.faults[number].trouble.clone();
         if let Trouble::Aimed {
@@ -643,7 +646,7 @@ impl World {
         }
     }
 
-    /// An older copy of a server's data directory is put back; if it runs, it is killed for that.
+    /// Puts back an older copy of a server's data directory. A running server is killed for that.
     fn restore(&mut self, number: usize, host: usize) {
         let Some((since, copy)) = self.copies.remove(&number) else {
             return;
@@ -652,7 +655,7 @@ impl World {
             self.ends(host, End::Killed);
             self.comes_back(host, FALLEN);
         }
-        self.outside.say(&[Subject::Host(host)], || {
+        self.outside.log(&[Subject::Host(host)], || {
             format!("an older copy of the data of host {host} is put back")
         });
         self.hosts[host].put_back(&copy, &mut self.outside);
@@ -662,7 +665,7 @@ impl World {
         }
     }
 
-    /// One that is still stopping comes back as soon as it has stopped.
+    /// Starts a server again. If it is still stopping, it starts as soon as it has stopped.
     fn back_now(&mut self, host: usize) {
         if let Some(back) = self.back_at.get_mut(&host) {
             *back = self.outside.timeline.now();
@@ -671,7 +674,7 @@ impl World {
         }
     }
 
-    /// After a storm: the herd must come together, and then fall silent.
+    /// After a storm, the herd must recover, and then come to rest.
     fn peace(&mut self) {
         let began = self.outside.timeline.now();
         let patience = self.patience();
@@ -697,14 +700,15 @@ impl World {
             }
         }
         self.run_for(AFTERMATH);
-        self.outside
-            .say(&[Subject::Herd], || "silence begins".to_owned());
+        self.outside.log(&[Subject::Herd], || {
+            "the check of the herd at rest begins".to_owned()
+        });
         self.silence();
         self.audit();
     }
 
-    /// What the slowest honest way back takes: a link that died unnoticed in the last moment of the storm is found silent, its
-    /// successor is dialled, fails half-way, and is dialled again; then records cross the whole herd.
+    /// The longest time of a correct recovery. A link that broke at the end of the storm times out.
+    /// The next connection fails half-way, and is dialled again. Then records cross the whole herd.
     fn patience(&self) -> Duration {
         let limits = &self.plan.limits;
         let notice = limits.link_silence_ms.to_duration() + limits.linger_ms.to_duration();
@@ -721,12 +725,12 @@ impl World {
             && self.ledger.is_equal(&self.hosts)
     }
 
-    /// In peace, whoever dials gives up in time.
+    /// Checks that without faults an attempt to dial ends in time.
     fn is_dialling_in_vain(&mut self, now: Time) {
         let limit = self.plan.limits.link_connect_ms.to_duration() + STEP;
         let since = Time::from_nanos(now.since(Time::default() + limit).as_nanos() as u64);
         if let Some(host) = self.hosts.iter().find(|host| host.dials_in_vain(since)) {
-            let text = format!("host {} dials for longer than {limit:?}", host.number);
+            let text = format!("host {} has dialled for longer than {limit:?}", host.number);
             failed(&mut self.outside, &text, &[Subject::Host(host.number)]);
         }
     }
@@ -786,7 +790,7 @@ impl World {
         failed(&mut self.outside, &text, &subjects);
     }
 
-    /// A herd at rest says heartbeats, and nothing else.
+    /// Checks that a herd at rest sends heartbeats, and nothing else.
     fn silence(&mut self) {
         let beat = self.plan.limits.heartbeat_ms.to_duration();
         let before = self.measure();
@@ -797,7 +801,7 @@ impl World {
         }
         let edges = 0..self.outside.edges.len();
         if let Some(lost) = edges.clone().find(|&edge| !self.is_linked(edge)) {
-            let text = format!("edge {lost} is lost in peace");
+            let text = format!("edge {lost} is lost without a fault");
             return failed(&mut self.outside, &text, &[Subject::Edge(lost)]);
         }
         for host in &self.hosts {
@@ -818,7 +822,7 @@ impl World {
         };
         if said != Counts::default() {
             let text = format!(
-                "at rest, {} records and {} greetings cross the links",
+                "at rest, {} records and {} greetings were sent over links",
                 said.records, said.others
             );
             let place = self.outside.wire.busiest().map(Subject::Edge);
@@ -831,7 +835,7 @@ impl World {
                 let most = u64::from(SILENT_BEATS) + 1;
                 if !(most - 2..=most).contains(&beats) {
                     let text = format!(
-                        "at rest, host {host} says SYNC {beats} times in {SILENT_BEATS} heartbeats on edge {edge}"
+                        "at rest, host {host} sent SYNC {beats} times in {SILENT_BEATS} heartbeats on edge {edge}"
                     );
                     return failed(&mut self.outside, &text, &[Subject::Edge(edge)]);
                 }
@@ -841,12 +845,13 @@ impl World {
         let greetings = GREETINGS * self.outside.edges.len() as u64;
         if is_fair && after.counts.others != greetings {
             let text = format!(
-                "though the network is sound, {} greetings and goodbyes crossed it, instead of {greetings}",
+                "without network faults, {} greetings and goodbyes were sent, instead of {greetings}",
                 after.counts.others
             );
             return failed(&mut self.outside, &text, &[]);
         }
-        // A heartbeat wakes its sender once, or twice if it had moved; and its hearer once for each segment that it came in.
+        // A heartbeat wakes its sender once, or twice if its time was moved. It wakes its receiver
+        // once for each segment.
         let syncs = after.counts.syncs - before.counts.syncs;
         let asides = after.counts.asides - before.counts.asides;
         let arrivals = after.arrivals - before.arrivals;
@@ -855,12 +860,12 @@ impl World {
         if self.plan.limits.record_ttl_ms > 0 {
             let sweeps = (beat * SILENT_BEATS).as_millis() / SWEEP_EVERY.as_millis() + 1;
             most += sweeps as u64 * self.hosts.len() as u64;
-            // Records that expire leave the journal with a compaction, each step of which is a turn.
+            // A compaction removes expired records from the journal, and each step of it is a turn.
             let works = after.disk_works - before.disk_works;
             most += works.min(EXPIRY_WORKS * self.hosts.len() as u64);
         }
         if turns > most {
-            let text = format!("at rest, servers wake up {turns} times for {syncs} heartbeats");
+            let text = format!("at rest, servers woke up {turns} times for {syncs} heartbeats");
             failed(&mut self.outside, &text, &[]);
         }
     }
@@ -925,10 +930,10 @@ impl World {
     }
 }
 
-/// What has been counted so far.
+/// The counts so far.
 struct Measure {
     counts: Counts,
-    /// For each edge, of its two servers.
+    /// For each edge, the counts of its two servers.
     beats: Vec<[u64; 2]>,
     turns: u64,
     disk_works: u64,

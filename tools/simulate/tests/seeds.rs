@@ -9,7 +9,7 @@
 
 use herd_simulate::{Coverage, Story, case, explain, faults, herds, simulate};
 
-/// Runs so many seeds of a herd (ten times as many in a release build), all of which have to hold.
+/// Runs this many seeds of a herd (ten times as many in a release build). All have to pass.
 fn hold(herd: &str, seeds: u64) -> Vec<Story> {
     let seeds = if cfg!(debug_assertions) {
         seeds
@@ -20,7 +20,7 @@ fn hold(herd: &str, seeds: u64) -> Vec<Story> {
         let case = case(seed, herd);
         let story = simulate(&case).expect("a herd of that name");
         if let Some(failure) = story.failure {
-            panic!("{case} fails: {}\n{}", failure.what, explain(&case));
+            panic!("{case} failed: {}\n{}", failure.what, explain(&case));
         }
         story
     };
