@@ -95,7 +95,7 @@ impl FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<When, String> {
-        let wrong = || format!("{text:?} is none of N, N+ and N..M, counted from 1");
+        let wrong = || format!("{text:?} is not N, N+ or N..M, counted from 1");
         let number = |text: &str| text.parse().ok().filter(|&n: &u32| n > 0).ok_or_else(wrong);
         if let Some(first) = text.strip_suffix('+') {
             return number(first).map(When::From);
@@ -216,7 +216,7 @@ impl FromStr for Only {
         };
         if !is_word(call, u8::is_ascii_lowercase) || object.as_deref() == Some("") {
             return Err(
-                "it begins with a system call, as in accept4 or write@riley.log".to_owned(),
+                "it must begin with a system call, such as accept4 or write@riley.log".to_owned(),
             );
         }
         let error = parts.next().map(str::to_owned);
@@ -224,11 +224,13 @@ impl FromStr for Only {
             && error != DELAY
             && !(error.starts_with('E') && is_word(error, u8::is_ascii_uppercase))
         {
-            return Err(format!("{error:?} is no error, as in accept4:EMFILE"));
+            return Err(format!(
+                "{error:?} is not the name of an error, such as EMFILE in accept4:EMFILE"
+            ));
         }
         let when = parts.next().map(When::from_str).transpose()?;
         if parts.next().is_some() {
-            return Err("it has three parts at most: CALL:ERROR:WHEN".to_owned());
+            return Err("it must have at most three parts: CALL:ERROR:WHEN".to_owned());
         }
         Ok(Only {
             target: Target {

@@ -19,15 +19,15 @@ pub(crate) enum Entry {
 
 use Entry::{Fail, Leave, Unknown};
 
-const MEMORY: &str = "a Rust program that gets no memory is aborted, by design";
-const CLOSES: &str = "a close that fails closes all the same, but one that strace fails does not: the leak would be strace's own";
-const NEVER: &str = "it cannot fail as it is called here";
+const MEMORY: &str = "a Rust program aborts if it gets no memory, by design";
+const CLOSES: &str = "a close that fails still closes the descriptor, but not if strace makes it fail, so strace would cause a leak";
+const NEVER: &str = "it cannot fail with these arguments";
 const STACK: &str =
-    "the C library looks at its own stack with it, before the program begins or as a thread does";
-const WAKES: &str = "a wait may be interrupted, but a wake-up that strace fails wakes nobody, and no system does that";
-const ENDS: &str = "it is the end of a thread or of the process";
-const STARTS: &str = "the C library makes a thread with it, and ends the program if it fails";
-const RUNS: &str = "it starts the program, or is the loader's";
+    "the C library reads the limits of a stack with it, before the program or a thread begins";
+const WAKES: &str = "a wait may be interrupted, but a wake-up that strace makes fail wakes no thread, which no system does";
+const ENDS: &str = "it ends a thread or the process";
+const STARTS: &str = "the C library starts a thread with it, and ends the program if it fails";
+const RUNS: &str = "it starts the program, or belongs to the loader";
 
 /// The number of repeats of an error that cannot last for ever. An interrupted call is rare, and an
 /// error of a connection ends with the connection. `None` if the error may last.

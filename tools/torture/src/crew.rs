@@ -6,8 +6,8 @@ use std::thread;
 
 use crate::case::Case;
 
-/// Runs all cases, `jobs` at a time, and calls `tell` for each report. After the first error, or
-/// when `is_stopped` returns true, no new case begins.
+/// Runs all cases, `jobs` at a time, and calls `on_report` for each report. After the first error,
+/// or when `is_stopped` returns true, no new case begins.
 ///
 /// # Errors
 /// The first error of a run.
@@ -16,7 +16,7 @@ pub(crate) fn do_all<R: Send>(
     jobs: usize,
     is_stopped: impl Fn() -> bool + Sync,
     run: impl Fn(&Case) -> Result<R, String> + Sync,
-    mut tell: impl FnMut(R),
+    mut on_report: impl FnMut(R),
 ) -> Result<(), String> {
     let next = AtomicUsize::new(0);
     let (sender, reports) = mpsc::channel();
@@ -41,7 +41,7 @@ pub(crate) fn do_all<R: Send>(
         let mut first_error = Ok(());
         for report in reports {
             match (report, &first_error) {
-                (Ok(report), Ok(())) => tell(report),
+                (Ok(report), Ok(())) => on_report(report),
                 (Err(error), Ok(())) => first_error = Err(error),
                 (_, Err(_)) => {}
             }

@@ -117,7 +117,7 @@ impl Ledger {
             .get_mut(&iamat.client)
             .and_then(|said| said.get_mut(iamat.index));
         let Some(said) = said else {
-            return Reply::wrong("an answer to what was not asked");
+            return Reply::wrong("an answer without a command");
         };
         let line = String::from_utf8_lossy(line);
         if *line == *format!("? {}", iamat.text) {
@@ -144,7 +144,7 @@ impl Ledger {
             (Some(found), Some(last)) if found < last => Reply::Bad(Failure::new(
                 Kind::Lost,
                 format!(
-                    "{question} is answered with an older position than the last that was acknowledged: {}",
+                    "the answer to {question} has an older position than the last acknowledged one: {}",
                     shown(&line)
                 ),
             )),
@@ -216,7 +216,7 @@ pub(crate) fn judge_places(question: &str, client: Client, bound: usize, json: &
 }
 
 fn wrong(question: &str, answer: &str) -> Reply {
-    Reply::wrong(format!("{question} is answered with \"{}\"", shown(answer)))
+    Reply::wrong(format!("the answer to {question} is \"{}\"", shown(answer)))
 }
 
 fn shown(answer: &str) -> String {

@@ -196,7 +196,7 @@ fn chosen(planned: Vec<Case>, only: &[Only]) -> Result<Vec<Case>, String> {
         }
         if cases.len() == before {
             return Err(format!(
-                "--only {only}: nothing in the plan is called so; --list shows what there is"
+                "--only {only}: the plan has no such fault; --list prints the calls and their errors"
             ));
         }
     }
@@ -221,7 +221,7 @@ fn summary(rows: &[Row], reports: &[Report], planned: usize, seconds: f64) -> St
     );
     if !unknown.is_empty() {
         text.push_str(&format!(
-            "\nnot tried, because nobody has thought about them yet (catalogue.rs): {}",
+            "\nnot tried, because they have no entry in catalogue.rs: {}",
             unknown.join(" ")
         ));
     }

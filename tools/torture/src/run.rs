@@ -98,7 +98,7 @@ pub(crate) fn dry(program: &Path, earlier: &Earlier) -> Result<Dry, String> {
     }
     if !complaints.is_empty() {
         return Err(format!(
-            "the conversation does not go well even when nothing is failed:\n  {}\nthe end of the server's log:\n  {}",
+            "the conversation fails even without a fault:\n  {}\nthe end of the server's log:\n  {}",
             complaints.join("\n  "),
             life.log.join("\n  ")
         ));
@@ -130,7 +130,7 @@ pub(crate) fn run(common: &Common<'_>, case: &Case, keep: Option<&Path>) -> Resu
         .collect();
     if failed.len() > SPINNING {
         let count = failed.len();
-        life.fail(Kind::Spun, format!("the call was failed {count} times"));
+        life.fail(Kind::Spun, format!("the call failed {count} times"));
     }
     let Told {
         failures, refusals, ..
@@ -148,9 +148,12 @@ pub(crate) fn run(common: &Common<'_>, case: &Case, keep: Option<&Path>) -> Resu
     };
     if let Some(keep) = keep {
         let to = keep.join(case.to_string().replace('/', "_"));
-        stage
-            .keep(&to)
-            .map_err(|error| format!("cannot keep what a run left in {}: {error}", to.display()))?;
+        stage.keep(&to).map_err(|error| {
+            format!(
+                "cannot copy the files of a run to {}: {error}",
+                to.display()
+            )
+        })?;
     }
     Ok(Report {
         case: case.clone(),
@@ -214,7 +217,7 @@ fn live(
         }
         // The server runs, but the fault keeps it from printing its address.
         None if !victim.process.has_ended() && is_mute => {
-            let what = "nobody is told where it listens".to_owned();
+            let what = "the server did not print its addresses".to_owned();
             life.told.refusals.push(what);
         }
         None if !victim.process.has_ended() => {
@@ -250,13 +253,13 @@ fn stop(victim: &mut Server, life: &mut Life) -> Option<ExitStatus> {
     if let Some(status) = victim.process.wait(left(SECOND_STOP)) {
         life.fail(
             Kind::Stubborn,
-            format!("{seconds} s after SIGTERM it was still there; a second one ended it"),
+            format!("the server still ran {seconds} s after SIGTERM; a second SIGTERM ended it"),
         );
         return Some(status);
     }
     life.fail(
         Kind::Stubborn,
-        format!("it was still there {seconds} s after SIGTERM, and after a second one"),
+        format!("the server still ran {seconds} s after SIGTERM, and after a second SIGTERM"),
     );
     // Fails if the server has just ended.
     let _ = victim.process.kill();
@@ -291,7 +294,7 @@ fn judge_end(
         None => false,
     };
     let Some(status) = status else {
-        life.end = "it had to be killed".to_owned();
+        life.end = "killed by the test".to_owned();
         return;
     };
     life.end = match (status.code(), status.signal()) {

@@ -99,7 +99,7 @@ impl Earlier {
         if let Err(what) = live_well(&mut server, &mut ledger) {
             let words = server.words();
             return Err(format!(
-                "the server does not serve even when nothing is failed: {what}; it says {:?}",
+                "the server fails even without a fault: {what}; its standard error is {:?}",
                 words.trim_end()
             ));
         }
@@ -116,7 +116,7 @@ fn live_well(server: &mut Server, ledger: &mut Ledger) -> Result<(), String> {
     let listening = server
         .ready(clock::now() + READY)
         .ok_or("it is not ready in time")?;
-    tell_all(ledger, listening).map_err(|cut| format!("{cut:?}"))?;
+    move_all(ledger, listening).map_err(|cut| format!("{cut:?}"))?;
     server.process.signal(Signal::TERM);
     match server.process.wait(clock::now() + STOP) {
         Some(status) if status.success() => Ok(()),
@@ -125,7 +125,7 @@ fn live_well(server: &mut Server, ledger: &mut Ledger) -> Result<(), String> {
     }
 }
 
-fn tell_all(ledger: &mut Ledger, listening: Listening) -> Result<(), Cut> {
+fn move_all(ledger: &mut Ledger, listening: Listening) -> Result<(), Cut> {
     let deadline = clock::now() + ANSWER;
     let mut connection = Connection::open(listening.clients, deadline)?;
     for _ in 0..EARLIER_UPDATES {
@@ -226,7 +226,10 @@ impl Stage {
         let mut server = Server::start(victim(&self.path, Command::new(&self.program)), &aside)?;
         match server.ready(clock::now() + READY) {
             Some(listening) => Ok((server, listening)),
-            None => Err(format!("it says: {}", server.words().trim_end())),
+            None => Err(format!(
+                "its standard error is: {}",
+                server.words().trim_end()
+            )),
         }
     }
 

@@ -3,7 +3,6 @@
 //!
 //! With `-D`, strace is a grandchild of this program, and the server is a child. So this program
 //! gets the server's own process id, signals and exit status, as without strace.
-//! number, signals and exit status, as if strace were not there.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -74,8 +73,8 @@ pub(crate) fn trace(directory: &Path, process: u32) -> String {
 /// # Errors
 /// Why strace cannot be used.
 pub(crate) fn probe() -> Result<(), String> {
-    let directory =
-        tempfile::tempdir().map_err(|error| format!("no directory to try strace in: {error}"))?;
+    let directory = tempfile::tempdir()
+        .map_err(|error| format!("cannot make a directory to try strace in: {error}"))?;
     let case = Case {
         target: crate::case::Target {
             call: "openat".to_owned(),
@@ -91,8 +90,8 @@ pub(crate) fn probe() -> Result<(), String> {
         .stderr(Stdio::piped())
         .spawn();
     let mut child = spawned.map_err(|error| match error.kind() {
-        ErrorKind::NotFound => "there is no strace here (apt install strace)".to_owned(),
-        _ => format!("strace cannot be run: {error}"),
+        ErrorKind::NotFound => "strace is not installed (apt install strace)".to_owned(),
+        _ => format!("cannot run strace: {error}"),
     })?;
     let ended = clock::wait_for(clock::now() + PATIENCE, || child.try_wait().ok().flatten());
     if ended.is_none() {
@@ -105,12 +104,15 @@ pub(crate) fn probe() -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let words = String::from_utf8_lossy(&output.stderr);
     if let Some(line) = words.lines().next() {
-        return Err(format!("strace does not do what it has to: {line}"));
+        return Err(format!("this strace lacks a needed option: {line}"));
     }
     // A strace that may not attach still runs the program, without a trace.
     let is_traced = trace::is_complete(&trace(directory.path(), process), process);
     if !(output.status.success() && is_traced) {
-        return Err(format!("strace may not trace here: {}", output.status));
+        return Err(format!(
+            "strace is not permitted to trace: {}",
+            output.status
+        ));
     }
     Ok(())
 }

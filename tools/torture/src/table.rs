@@ -22,7 +22,7 @@ pub(crate) fn list(rows: &[Row], cases: &[Case]) -> String {
                 alone.entry(why).or_default().push(row.target.to_string());
                 continue;
             }
-            Entry::Unknown => "not tried: it is not in the catalogue".to_owned(),
+            Entry::Unknown => "not tried: the catalogue has no entry for it".to_owned(),
         };
         lines.push([
             row.target.to_string(),
@@ -34,7 +34,7 @@ pub(crate) fn list(rows: &[Row], cases: &[Case]) -> String {
     }
     let mut text = aligned(&lines);
     if !alone.is_empty() {
-        text.push_str("\nLet alone:\n");
+        text.push_str("\nCalls that are not tried:\n");
     }
     for (why, targets) in alone {
         // Writing into a String never fails.
@@ -107,18 +107,18 @@ pub(crate) fn failure(report: &Report) -> String {
     }
     let _ = writeln!(
         text,
-        "  again: cargo run --release --bin herd-torture -- --only '{}'",
+        "  to repeat it: cargo run --release --bin herd-torture -- --only '{}'",
         report.case
     );
-    let _ = writeln!(text, "  the server's end: {}", report.end);
+    let _ = writeln!(text, "  exit of the server: {}", report.end);
     for refusal in &report.refusals {
         let _ = writeln!(text, "  refused: {refusal}");
     }
-    let _ = writeln!(text, "  calls that were failed: {}", report.call_count);
+    let _ = writeln!(text, "  failed calls: {}", report.call_count);
     for call in &report.calls {
         let _ = writeln!(text, "    {call}");
     }
-    let _ = writeln!(text, "  the end of its log:");
+    let _ = writeln!(text, "  end of its log:");
     for line in &report.log {
         let _ = writeln!(text, "    {line}");
     }
@@ -211,10 +211,10 @@ all         4          2        .      1            .       1
         let expected = "\
 call      start  later  runs  errors
 flock         1      0     1  EAGAIN ENOLCK
-quotactl      0     12     0  not tried: it is not in the catalogue
+quotactl      0     12     0  not tried: the catalogue has no entry for it
 
-Let alone:
-  brk mmap: a Rust program that gets no memory is aborted, by design
+Calls that are not tried:
+  brk mmap: a Rust program aborts if it gets no memory, by design
 ";
         assert_eq!(list(&rows, &[case("flock:EAGAIN:1")]), expected);
     }
@@ -232,12 +232,12 @@ Let alone:
         let expected = "\
 FAILED accept4:EMFILE:2
   HANG: an IAMAT: no answer within 5 s
-  again: cargo run --release --bin herd-torture -- --only 'accept4:EMFILE:2'
-  the server's end: status 0
+  to repeat it: cargo run --release --bin herd-torture -- --only 'accept4:EMFILE:2'
+  exit of the server: status 0
   refused: a WHATSAT: closed
-  calls that were failed: 7
+  failed calls: 7
     accept4(5) = -1 EMFILE
-  the end of its log:
+  end of its log:
     a line
 ";
         assert_eq!(failure(&failed), expected);

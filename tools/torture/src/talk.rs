@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_millis(200);
 /// The shortest and the longest pause before a command is sent again.
 const PAUSE: Duration = Duration::from_millis(5);
 const LONG_PAUSE: Duration = Duration::from_millis(100);
-/// The time in which the log has to be opened anew. The writer thread of the log collects lines for
+/// The time in which the log has to be reopened. The writer thread of the log collects lines for
 /// 50 ms.
 const ANEW: Duration = Duration::from_millis(500);
 /// The number of positions in `move_a_lot`.
@@ -88,7 +88,7 @@ pub(crate) fn play(
         is_deaf: false,
     };
     // This comes first: the journal may not be ready yet, and the client does not wait for it.
-    talk.persist("commands that come together", Talk::ask_together);
+    talk.persist("several commands in one write", Talk::ask_together);
     talk.await_link();
     let before = match baseline {
         Some(baseline) => baseline.clone(),
@@ -124,20 +124,20 @@ impl Talk<'_> {
         self.ask_about("a WHATSAT of another client", &mut None, MANGO);
         let plum = self.stage.neighbour_listening.clients;
         let told = self.ledger.iamat(NEIGHBOUR, PLUM);
-        if let Err(failure) = tell_neighbour(self.ledger, plum, &told) {
+        if let Err(failure) = move_at_neighbour(self.ledger, plum, &told) {
             return self.failures.push(failure);
         }
         let mut second = None;
-        self.persist("a WHATSAT about what the neighbour was told", |talk| {
+        self.persist("a WHATSAT about a position at the neighbour", |talk| {
             talk.whatsat(&mut second, PLUM)
         });
-        self.persist("the IAMATs of a client that moves a lot", Talk::move_a_lot);
-        self.persist("an IAMAT of a client that has moved", |talk| {
+        self.persist("many IAMATs of one client", Talk::move_a_lot);
+        self.persist("one more IAMAT of that client", |talk| {
             let iamat = talk.ledger.iamat(VICTIM, KIWI);
             talk.ask(&mut second, &iamat)
         });
         if self.ledger.has_acknowledged(VICTIM, KIWI) {
-            self.persist("an update at the neighbour", |talk| {
+            self.persist("an update from the neighbour", |talk| {
                 match recall(talk.ledger, talk.stage.neighbour_listening, KIWI) {
                     // The record may still be on its way.
                     Reply::Bad(Failure {
@@ -155,7 +155,9 @@ impl Talk<'_> {
         self.stage.places.close_idle();
         self.ask_about("a WHATSAT", &mut first, KIWI);
         if self.ledger.has_acknowledged(VICTIM, KIWI) {
-            self.persist("a client's end", |talk| talk.finish(&mut first));
+            self.persist("a client's shutdown of its writing side", |talk| {
+                talk.finish(&mut first)
+            });
         }
     }
 
@@ -181,7 +183,7 @@ impl Talk<'_> {
                 let line = connection.until(b"\n", deadline)?;
                 let line = String::from_utf8_lossy(&line);
                 if *line != *format!("? {other}") {
-                    return Ok(Reply::wrong(format!("{other:?} is answered with {line:?}")));
+                    return Ok(Reply::wrong(format!("the answer to {other:?} is {line:?}")));
                 }
             }
             Ok(told)
@@ -246,7 +248,7 @@ impl Talk<'_> {
             let rest = connection.rest(deadline)?;
             Ok(match rest.is_empty() {
                 true => reply,
-                false => Reply::wrong(format!("{} bytes that nobody asked for", rest.len())),
+                false => Reply::wrong(format!("{} bytes without a command", rest.len())),
             })
         });
         *connection = None;
@@ -261,7 +263,7 @@ impl Talk<'_> {
             && !rotated.exists()
             && let Err(error) = fs::rename(&log, &rotated)
         {
-            return Reply::Refused(format!("the log cannot be moved: {error}"));
+            return Reply::Refused(format!("cannot move the log: {error}"));
         }
         self.victim.process.signal(Signal::HUP);
         // The server opens the new file at the next log line, so a command makes it log.
@@ -273,7 +275,7 @@ impl Talk<'_> {
         let has_words = || fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0);
         match clock::wait_for(clock::now() + ANEW, || has_words().then_some(())) {
             Some(()) => Reply::Right,
-            None => Reply::Refused("the log is not opened anew".to_owned()),
+            None => Reply::Refused("the log is not reopened".to_owned()),
         }
     }
 
@@ -291,7 +293,7 @@ impl Talk<'_> {
             match stage::standing(talk.listening.peers, VICTIM, deadline) {
                 Ok(ours) if ours.digest == theirs.digest && !ours.linked.is_empty() => Reply::Right,
                 Ok(ours) => Reply::NotYet(format!(
-                    "{VICTIM} holds {} records and {NEIGHBOUR} {}, and they are not the same",
+                    "{VICTIM} has {} records and {NEIGHBOUR} has {}, and they differ",
                     ours.records, theirs.records
                 )),
                 Err(cut) => reply(cut),
@@ -317,7 +319,7 @@ impl Talk<'_> {
             self.failures.push(Failure::new(
                 Kind::Leaked,
                 format!(
-                    "{seconds} s after the last client left, more is open than should be: {more}"
+                    "{seconds} s after the last client closed, these descriptors are still open: {more}"
                 ),
             ));
         }
@@ -368,9 +370,9 @@ impl Talk<'_> {
                 Reply::Bad(failure) => return self.failures.push(failure),
                 Reply::Silence if self.case.is_some_and(Case::deafens) => {
                     self.is_deaf = true;
-                    return self
-                        .refusals
-                        .push(format!("{what}: nobody is let in while that lasts"));
+                    return self.refusals.push(format!(
+                        "{what}: no connection is accepted while the fault lasts"
+                    ));
                 }
                 Reply::Silence if self.victim.process.has_ended() => return,
                 Reply::Silence => {
@@ -462,7 +464,7 @@ fn read_places(
         Reply::Refused(_) => {
             return Ok(Reply::Bad(Failure::new(
                 Kind::Lost,
-                format!("{question} is answered as if the client were not known"),
+                format!("the answer to {question} says that the client is unknown"),
             )));
         }
         other => return Ok(other),
@@ -472,7 +474,7 @@ fn read_places(
 }
 
 /// Sends a position to the neighbour. The neighbour has no fault, so it has to answer.
-fn tell_neighbour(
+fn move_at_neighbour(
     ledger: &mut Ledger,
     neighbour: std::net::SocketAddr,
     iamat: &Iamat,
@@ -486,7 +488,7 @@ fn tell_neighbour(
         Ok(Reply::Right) => Ok(()),
         other => Err(Failure::new(
             Kind::Neighbour,
-            format!("{} is answered with {other:?}", iamat.text),
+            format!("the answer to {} is {other:?}", iamat.text),
         )),
     }
 }

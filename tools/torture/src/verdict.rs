@@ -60,15 +60,15 @@ impl Kind {
             Kind::Wrong => "WRONG ANSWER",
             Kind::Lost => "LOST UPDATE",
             Kind::Hung => "HANG",
-            Kind::Unrecovered => "NOT WELL AGAIN",
+            Kind::Unrecovered => "NO RECOVERY",
             Kind::Diverged => "SERVERS DISAGREE",
             Kind::Leaked => "LEAK",
             Kind::Panicked => "PANIC",
             Kind::Spun => "BUSY LOOP",
             Kind::Stubborn => "DOES NOT STOP",
-            Kind::BadEnd => "BAD END",
-            Kind::NoRestart => "DOES NOT START AGAIN",
-            Kind::Neighbour => "NEIGHBOUR HURT",
+            Kind::BadEnd => "WRONG EXIT",
+            Kind::NoRestart => "NO RESTART",
+            Kind::Neighbour => "NEIGHBOUR FAILED",
         }
     }
 }

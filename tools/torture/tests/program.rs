@@ -95,13 +95,13 @@ fn without_strace_all_cases_are_skipped_unless_required() {
         run(command)
     };
     let (status, output, errors) = without(&[]);
-    let expected = "skipped: there is no strace here (apt install strace)\n";
+    let expected = "skipped: strace is not installed (apt install strace)\n";
     assert_eq!(
         (status, output.as_str(), errors.as_str()),
         (Some(0), expected, "")
     );
     let (status, output, errors) = without(&["--required"]);
-    let expected = "herd-torture: there is no strace here (apt install strace)\n";
+    let expected = "herd-torture: strace is not installed (apt install strace)\n";
     assert_eq!(
         (status, output.as_str(), errors.as_str()),
         (Some(1), "", expected)
@@ -111,7 +111,10 @@ fn without_strace_all_cases_are_skipped_unless_required() {
 #[test]
 fn invalid_arguments_are_rejected() {
     for (arguments, words) in [
-        (&["--only", "accept4:emfile"][..], "\"emfile\" is no error"),
+        (
+            &["--only", "accept4:emfile"][..],
+            "\"emfile\" is not the name of an error",
+        ),
         (&["--jobs", "0"], "invalid value '0' for '--jobs <N>'"),
         (&["accept4"], "unexpected argument 'accept4'"),
     ] {
@@ -128,6 +131,6 @@ fn a_program_that_is_no_server_is_reported() {
         return;
     }
     assert_eq!((status, output.as_str()), (Some(1), ""));
-    let words = "the server does not serve even when nothing is failed";
+    let words = "the server fails even without a fault";
     assert!(errors.contains(words), "{errors}");
 }
