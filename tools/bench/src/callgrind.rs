@@ -77,10 +77,12 @@ pub(crate) fn count(entry: &Entry) -> Result<f64, Failure> {
     let operations: f64 = String::from_utf8_lossy(&output.stdout)
         .trim()
         .parse()
-        .map_err(|_| format!("{entry}: it was not said how many operations were counted"))?;
+        .map_err(|_| {
+            format!("{entry}: the child process did not print its number of operations")
+        })?;
     let text = fs::read_to_string(&counts).map_err(failed)?;
     let total = total(&text).ok_or_else(|| {
-        format!("{entry}: callgrind counted nothing: does the program lack its symbols?")
+        format!("{entry}: callgrind counted no instruction; check that the program has its symbols")
     })?;
     Ok(total as f64 / operations)
 }

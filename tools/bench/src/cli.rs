@@ -5,8 +5,8 @@ use clap::Parser;
 use crate::list::WORKLOADS;
 use crate::workload::Entry;
 
-/// Counts the instructions that herd-mio takes for each message, with valgrind's callgrind, beside
-/// those that are kept.
+/// Counts herd-mio's instructions for each message with valgrind's callgrind, and compares them
+/// with the saved figures.
 #[derive(Debug, Parser)]
 #[command(
     name = "instructions",
@@ -14,27 +14,27 @@ use crate::workload::Entry;
     max_term_width = 100
 )]
 pub(crate) struct Cli {
-    /// Which workloads; all by default
+    /// The workloads [default: all]
     #[arg(value_name = "WORKLOAD", value_parser = entry)]
     pub(crate) workloads: Vec<&'static Entry>,
 
-    /// Keep the figures, for later comparisons: in instructions.json and README.md
+    /// Save the figures in instructions.json and README.md, for later comparisons
     #[arg(long, conflicts_with_all = ["workloads", "compare"])]
     pub(crate) save: bool,
 
-    /// End with status 1 if a workload takes so many percent more than what is kept
+    /// End with status 1 if a workload is more than this many percent above its saved figure
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(crate) compare: Option<f64>,
 
-    /// Say what the workloads are, and count nothing
+    /// List the workloads, and count nothing
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Cargo says so
+    /// Cargo adds this option
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
 
-    /// Be counted
+    /// Run as the counted child process
     #[arg(long, value_name = "WORKLOAD", hide = true, value_parser = entry)]
     pub(crate) count: Option<&'static Entry>,
 }
@@ -43,7 +43,7 @@ fn entry(name: &str) -> Result<&'static Entry, String> {
     WORKLOADS
         .iter()
         .find(|entry| entry.name == name)
-        .ok_or_else(|| "no workload is called so; --list names all".to_owned())
+        .ok_or_else(|| "there is no workload of this name; --list prints all names".to_owned())
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -51,7 +51,7 @@ fn percent(text: &str) -> Result<f64, String> {
     let is_sensible = number.is_finite() && number >= 0.0;
     is_sensible
         .then_some(number)
-        .ok_or_else(|| "it has to be 0 or more".to_owned())
+        .ok_or_else(|| "it must be 0 or more".to_owned())
 }
 
 #[cfg(test)]

@@ -86,7 +86,10 @@ impl Figures {
     pub fn kept() -> Result<Option<Figures>, Failure> {
         let file = Figures::file();
         let failed = |error: &dyn std::fmt::Display| {
-            format!("{}: {error}; make it anew: {COMMAND}", file.display())
+            format!(
+                "{}: {error}; write it again with: {COMMAND}",
+                file.display()
+            )
         };
         match fs::read_to_string(&file) {
             Ok(text) => serde_json::from_str(&text)

@@ -1,4 +1,5 @@
-//! `cargo bench -p herd-bench --bench instructions`: counts, shows, compares, keeps.
+//! `cargo bench -p herd-bench --bench instructions`: counts instructions, prints, compares and
+//! saves them.
 
 use std::fs;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ pub fn main() -> ExitCode {
     // check the answers.
     let is_wanted = |argument: String| ["--bench", callgrind::COUNT].contains(&&*argument);
     if !std::env::args().any(is_wanted) {
-        say!("nothing is counted but by cargo bench, which says --bench");
+        say!("instructions are counted only by cargo bench, which adds --bench");
         return output::status(0);
     }
     signals::unblock();
@@ -58,7 +59,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let toolchain = Toolchain::here(valgrind)?;
     let kept = match Figures::kept() {
-        // An unreadable file does not matter here: it is about to be written anew.
+        // An unreadable file does not matter here, because it will be replaced.
         Err(_) if cli.save => None,
         kept => kept?,
     };
@@ -66,7 +67,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         && kept.made_with != toolchain
     {
         say!(
-            "what is kept was made elsewhere, and part of a change may come from there:\n  kept  {}\n  now   {}",
+            "the saved figures are from another toolchain or machine, which may cause a part of the changes:\n  saved  {}\n  now    {}",
             kept.made_with,
             toolchain
         );
@@ -85,7 +86,7 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
         let file = Figures::file();
         fs::write(&file, figures.json()).map_err(|error| format!("{}: {error}", file.display()))?;
         readme::update(&figures)?;
-        say!("kept in {} and in README.md beside it", file.display());
+        say!("saved in {} and in README.md beside it", file.display());
     }
     let Some(allowed) = cli.compare else {
         return Ok(output::status(0));
@@ -100,12 +101,12 @@ fn run(cli: &Cli) -> Result<ExitCode, Failure> {
 
 /// Whether the worst change is at most `allowed` percent, and a sentence that says so.
 fn verdict(worst: Option<(&str, f64)>, allowed: f64) -> Result<(bool, String), Failure> {
-    let nothing = || format!("there is nothing to compare with; first: {COMMAND}");
+    let nothing = || format!("there are no saved figures; save some first with: {COMMAND}");
     let (name, change) = worst.ok_or_else(nothing)?;
     let is_well = change <= allowed;
     let what = match is_well {
-        true => format!("nothing takes more than {allowed} % more than what is kept"),
-        false => format!("{name}: {}; +{allowed} % is allowed", signed(change)),
+        true => format!("no workload is more than {allowed} % above its saved figure"),
+        false => format!("{name}: {}; the limit is +{allowed} %", signed(change)),
     };
     Ok((is_well, what))
 }
@@ -122,9 +123,9 @@ struct Counted {
 fn count(workloads: &[&'static Entry], kept: Option<&Figures>) -> Result<Counted, Failure> {
     say!(
         "{:20} {:>12} {:>12} {:>9}",
-        "instructions for one",
+        "instructions",
         "now",
-        "kept",
+        "saved",
         "change"
     );
     let mut counted = Counted::default();

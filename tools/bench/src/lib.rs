@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! cargo bench                                               both of these:
-//! cargo bench -p herd-bench --bench times                   how long each workload takes, with divan
-//! cargo bench -p herd-bench --bench instructions            how many instructions, counted by valgrind's callgrind
-//! cargo bench -p herd-bench --bench instructions -- --save  … and keep the figures
+//! cargo bench -p herd-bench --bench times                   the time of each workload, with divan
+//! cargo bench -p herd-bench --bench instructions            its instructions, counted by valgrind's callgrind
+//! cargo bench -p herd-bench --bench instructions -- --save  … and save the figures
 //! ```
 //!
 //! A [`Workload`] is a task that a server does for each message or answer. [`WORKLOADS`] lists

@@ -11,22 +11,22 @@ use crate::workload::Entry;
 pub const WORKLOADS: &[Entry] = &[
     Entry {
         name: "split",
-        operation: "one line is found in what came in",
+        operation: "one line is found in the input",
         make: || Ok(Box::new(Parsing::split())),
     },
     Entry {
         name: "parse_iamat",
-        operation: "one IAMAT line is understood",
+        operation: "one IAMAT line is parsed",
         make: || Ok(Box::new(Parsing::iamat())),
     },
     Entry {
         name: "parse_whatsat",
-        operation: "one WHATSAT line is understood",
+        operation: "one WHATSAT line is parsed",
         make: || Ok(Box::new(Parsing::whatsat())),
     },
     Entry {
         name: "parse_at",
-        operation: "one AT line of a neighbour is understood",
+        operation: "one AT line of a neighbour is parsed",
         make: || Ok(Box::new(Parsing::at())),
     },
     Entry {
@@ -41,17 +41,17 @@ pub const WORKLOADS: &[Entry] = &[
     },
     Entry {
         name: "iamat_stale",
-        operation: "one IAMAT that is older than what is known, from read to answer",
+        operation: "one IAMAT that is older than the record, from read to answer",
         make: || Ok(Box::new(Iamat::new(Age::Stale, 0)?)),
     },
     Entry {
         name: "feed_1",
-        operation: "one IAMAT with a new position that is answered and goes to 1 neighbour",
+        operation: "one IAMAT with a new position, which is answered and sent to 1 neighbour",
         make: || Ok(Box::new(Iamat::new(Age::Newest, 1)?)),
     },
     Entry {
         name: "feed_4",
-        operation: "one IAMAT with a new position that is answered and goes to 4 neighbours",
+        operation: "one IAMAT with a new position, which is answered and sent to 4 neighbours",
         make: || Ok(Box::new(Iamat::new(Age::Newest, 4)?)),
     },
     Entry {
@@ -61,17 +61,17 @@ pub const WORKLOADS: &[Entry] = &[
     },
     Entry {
         name: "at_newest",
-        operation: "one AT line of a neighbour that is news, and goes to another neighbour",
+        operation: "one new AT line of a neighbour, which is sent to another neighbour",
         make: || Ok(Box::new(Neighbours::new(Age::Newest)?)),
     },
     Entry {
         name: "at_duplicate",
-        operation: "one AT line of a neighbour that another neighbour has told already",
+        operation: "one AT line of a neighbour that another neighbour has already sent",
         make: || Ok(Box::new(Neighbours::new(Age::Stale)?)),
     },
     Entry {
         name: "http_length",
-        operation: "one response of Places, 30 KB with Content-Length, that comes whole",
+        operation: "one response of Places, 30 KB with Content-Length, in one piece",
         make: || Ok(Box::new(Http::new(Framing::Length, usize::MAX))),
     },
     Entry {
@@ -81,7 +81,7 @@ pub const WORKLOADS: &[Entry] = &[
     },
     Entry {
         name: "http_chunked",
-        operation: "one response of Places, 30 KB in chunks, that comes whole",
+        operation: "one response of Places, 30 KB in chunks, in one piece",
         make: || Ok(Box::new(Http::new(Framing::Chunked, usize::MAX))),
     },
     Entry {

@@ -181,12 +181,17 @@ impl Workload for Http {
     }
 
     fn check(&mut self) -> Result<(), Failure> {
-        let response = self.response.as_ref().ok_or("it is not understood")?;
+        let response = self
+            .response
+            .as_ref()
+            .ok_or("the response cannot be parsed")?;
         let is_right = response.is_done()
             && response.status() == 200
             && response.keep_alive()
             && response.body() == self.body.as_bytes();
-        is_right.then_some(()).ok_or_else(|| "another body".into())
+        is_right
+            .then_some(())
+            .ok_or_else(|| "the body is wrong".into())
     }
 }
 
@@ -222,14 +227,16 @@ impl Workload for Cut {
     }
 
     fn check(&mut self) -> Result<(), Failure> {
-        let cut = self.cut.as_ref().ok_or("it is not understood")?;
+        let cut = self.cut.as_ref().ok_or("the response cannot be parsed")?;
         let read = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
         let (mut expected, found): (Value, Value) = (read(&self.body)?, read(cut)?);
         if let Some(results) = expected["results"].as_array_mut() {
             results.truncate(self.bound.into());
         }
         let is_right = found == expected && !cut.contains("\n\n");
-        is_right.then_some(()).ok_or_else(|| "another list".into())
+        is_right
+            .then_some(())
+            .ok_or_else(|| "the list is wrong".into())
     }
 }
 

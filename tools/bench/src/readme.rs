@@ -25,7 +25,7 @@ pub(crate) fn with(text: &str, figures: &Figures) -> Result<String, Failure> {
     });
     let (before, after) = parts.ok_or_else(|| {
         let (begin, end) = (BEGIN.trim(), END.trim());
-        format!("README.md: no place for the figures: it has to be marked with {begin} and {end}")
+        format!("README.md has no place for the figures; mark it with {begin} and {end}")
     })?;
     Ok(format!("{before}{BEGIN}{}{END}{after}", figures.markdown()))
 }

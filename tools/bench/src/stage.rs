@@ -64,15 +64,15 @@ impl Io for Memory {
     }
 
     fn connect(&mut self, _id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
-        Err(format!("there is no way to {address}").into())
+        Err(format!("there is no path to {address}").into())
     }
 
     fn resolve(&mut self, host: &str) -> Result<(), String> {
-        Err(format!("there is no resolver to ask for {host}"))
+        Err(format!("there is no resolver for {host}"))
     }
 
     fn perform(&mut self, _node: &Node, _work: DiskWork) -> Option<DiskDone> {
-        None // there is no data directory
+        None // There is no data directory.
     }
 
     fn is_writable(&self, _id: ConnId) -> bool {
@@ -165,7 +165,7 @@ impl Stage {
         let nonce = greeting.split_whitespace().last().map(str::as_bytes);
         let nonce: Nonce = nonce
             .and_then(unhex)
-            .ok_or_else(|| format!("{name} was greeted with {greeting:?}"))?;
+            .ok_or_else(|| format!("the greeting for {name} is {greeting:?}"))?;
         let parties = Parties {
             dialler: (name, &NONCE),
             acceptor: (SERVER, &nonce),
@@ -174,7 +174,7 @@ impl Stage {
         self.hear(id, &format!("PROOF {proof}\n"));
         let answer = self.take_text(id);
         if !answer.contains("\nLIFE ") {
-            return Err(format!("{name} was not believed: {answer:?}"));
+            return Err(format!("the proof of {name} was refused: {answer:?}"));
         }
         let wall = self.memory.now.wall;
         self.hear(
@@ -267,5 +267,5 @@ pub(crate) fn same(what: &str, written: &[u8], expected: &[u8]) -> Result<(), Fa
             return Err(format!("{what}: {found:?} instead of {line:?}"));
         }
     }
-    Err(format!("{what}: more than was expected"))
+    Err(format!("{what}: more output than expected"))
 }

@@ -131,7 +131,7 @@ impl Turn {
             self.failure.take().map_or(Ok(()), Err)?;
             waiting = late;
         }
-        Err("there are clients that get no answer".into())
+        Err("some clients get no answer".into())
     }
 }
 
@@ -160,7 +160,7 @@ fn right(answer: &[u8], said: &Said) -> Result<(), Failure> {
         .is_some_and(|(skew, fields)| {
             skew.parse::<f64>().is_ok() && fields.strip_suffix('\n') == Some(&*said.fields)
         });
-    let wrong = || format!("{answer:?} is the answer to {:?}", said.line);
+    let wrong = || format!("wrong answer {answer:?} to {:?}", said.line);
     is_right.then_some(()).ok_or_else(wrong)
 }
 
@@ -193,7 +193,7 @@ impl Workload for Turn {
         let (answered, late) = (self.answered, self.late);
         if answered >= 1_000 && late * 1_000 > answered * LATE_PER_MILLE {
             return Err(format!(
-                "{late} of {answered} answers did not come in the turn that is measured"
+                "{late} of {answered} answers came after the measured turn"
             ));
         }
         Ok(())
