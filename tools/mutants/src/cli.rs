@@ -2,32 +2,32 @@
 
 use clap::Parser;
 
-/// Plants bugs in a copy of the checkout, one at a time, and says which of them the simulator and
-/// the tests notice.
+/// Plants bugs in a copy of the checkout, one at a time, and reports which of them the simulator
+/// and the tests notice.
 ///
-/// First everything that is to notice one is run without it. Then there is a line for each bug, as
-/// soon as it is known.
+/// First it runs each check without a bug. Then it prints a line for each bug, as soon as its
+/// result is known.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
-    /// Plant only the bugs of these numbers
+    /// Plant only the bugs with these numbers
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     pub(crate) only: Vec<usize>,
 
-    /// Tell the bugs and their numbers, and plant none
+    /// List the bugs with their numbers, and plant none
     #[arg(long)]
     pub(crate) list: bool,
 }
 
 const AFTER_HELP: &str = "\
 Examples:
-  herd-mutants                 all of them
-  herd-mutants --list          what they are
-  herd-mutants --only 3,17     two of them
+  herd-mutants                 plant all bugs
+  herd-mutants --list          list the bugs
+  herd-mutants --only 3,17     plant two bugs
 
-The checkout itself is only read: cargo and git are run in the copy, whose builds are kept
-in CARGO_TARGET_DIR/mutants if that is set. Ctrl-C ends all that was started, and removes
-the copy.
+The program only reads the checkout, and builds in a copy. If CARGO_TARGET_DIR is set, the
+builds are kept in CARGO_TARGET_DIR/mutants. Ctrl-C ends all child processes, and removes the
+copy.
 
-Exit status: 0 if all were noticed that are expected to be, 1 if not, or if something could
-not be tried, 2 for a mistake in usage, 128 + N after signal N.";
+Exit status: 0 if every bug was caught that the list expects to be caught; 1 if not, or if a
+bug has no result; 2 for a mistake in usage; 128 + N after signal N.";

@@ -44,15 +44,23 @@ impl fmt::Display for Verdict {
             Verdict::Caught(after, why) => {
                 write!(f, "caught after {:.1} s: {why}", after.as_secs_f64())
             }
-            Verdict::Missed(after) => write!(f, "MISSED in {:.1} s", after.as_secs_f64()),
+            Verdict::Missed(after) => write!(
+                f,
+                "MISSED: the check passed in {:.1} s",
+                after.as_secs_f64()
+            ),
             Verdict::DoesNotBuild(why) => write!(f, "DOES NOT BUILD: {why}"),
             Verdict::PatternMissing(0) => write!(f, "PATTERN MISSING: the source has changed"),
             Verdict::PatternMissing(count) => {
-                write!(f, "PATTERN AMBIGUOUS: the source has it {count} times")
+                write!(f, "PATTERN AMBIGUOUS: the source contains it {count} times")
             }
             Verdict::NoSuchTest => write!(f, "NO SUCH TEST"),
             Verdict::TookTooLong(after) => {
-                write!(f, "TOOK TOO LONG: killed after {} s", after.as_secs())
+                write!(
+                    f,
+                    "TIMEOUT: the check was killed after {} s",
+                    after.as_secs()
+                )
             }
         }
     }
@@ -70,7 +78,7 @@ fn main() -> ExitCode {
         .find(|&&number| !(1..=MUTANTS.len()).contains(&number))
     {
         eprintln!(
-            "herd-mutants: there is no bug {number}; they are 1 to {}",
+            "herd-mutants: there is no bug {number}; the numbers are 1 to {}",
             MUTANTS.len()
         );
         return ExitCode::from(2);
@@ -121,7 +129,7 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
             (Verdict::Caught(..), None) => caught += 1,
             (Verdict::Caught(..), Some(_)) => {
                 caught += 1;
-                say!("    it was expected to be missed: the list may say otherwise now");
+                say!("    the list expects that this bug is missed; update the list");
             }
             (Verdict::Missed(_), Some(reason)) => {
                 missed += 1;
@@ -139,10 +147,10 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
     }
     let untried = match broken {
         0 => String::new(),
-        _ => format!(", {broken} not tried to the end"),
+        _ => format!(", {broken} without a result"),
     };
     say!(
-        "{} planted: {caught} caught, {missed} missed{untried}",
+        "{} bugs planted: {caught} caught, {missed} missed{untried}",
         chosen.len()
     );
     Ok(is_expected)
@@ -152,8 +160,8 @@ fn plant_all(chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<bool, String> {
 fn sound(copy: &Copy, chosen: &[(usize, &Mutant)], stop: &Stop) -> Result<(), String> {
     // Cargo prints nothing, and the first result takes a while.
     eprintln!(
-        "herd-mutants: building a copy of the checkout, and running without a bug all that is to notice one; \
-         the first time this takes minutes"
+        "herd-mutants: building a copy of the checkout, and running each check without a bug; \
+         the first build takes minutes"
     );
     let mut seen: Vec<CaughtBy> = Vec::new();
     for (_, mutant) in chosen {

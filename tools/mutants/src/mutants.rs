@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A bug to be planted.
 pub(crate) struct Mutant {
-    /// What goes wrong.
+    /// The effect of the bug.
     pub(crate) name: &'static str,
     /// Its file, as a path from the root of the checkout.
     pub(crate) file: &'static str,
@@ -14,7 +14,7 @@ pub(crate) struct Mutant {
     pub(crate) to: &'static str,
     /// The check that should notice the bug.
     pub(crate) caught_by: CaughtBy,
-    /// If the bug is known to stay unnoticed: why.
+    /// The reason why no check notices the bug, if that is known.
     pub(crate) missed: Option<&'static str>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for CaughtBy {
             CaughtBy::Simulation {
                 seeds,
                 herd: Some(herd),
-            } => write!(f, "{seeds} simulations of {herd}"),
+            } => write!(f, "{seeds} simulated runs of {herd}"),
             CaughtBy::Test {
                 package,
                 target: Target::Library,
@@ -118,7 +118,7 @@ const fn abuse(name: &'static str) -> CaughtBy {
 /// `SYNC` that follows corrects the position before anything reads it, so no error can be seen.
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
-        name: "equal record is taken again (< for <= in the order)",
+        name: "an equal record is accepted again (< for <= in the order)",
         file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, stamp, self.line) <= (at.effective, at.stamp, line)",
@@ -126,7 +126,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "tie of effective time broken by arrival",
+        name: "equal effective times are ordered by arrival",
         file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "effective < at.effective || (effective == at.effective && self.line != line)",
@@ -134,7 +134,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "stamp left out of the tie",
+        name: "equal effective times are ordered without the stamp",
         file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(effective, self.line) < (at.effective, line)",
@@ -142,7 +142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "effective time ignored",
+        name: "the order ignores the effective time",
         file: "src/core/table/line_store.rs",
         from: "(effective, stamp, self.line) < (at.effective, at.stamp, line)",
         to: "(stamp, self.line) < (at.stamp, line)",
@@ -150,7 +150,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client that moves is ordered by where it was first",
+        name: "a client that moves keeps the order of its first position",
         file: "src/core/table/packed_store.rs",
         from: "Some(old) => *old = unpacked,",
         to: "Some(old) => old.client_length = unpacked.client_length,",
@@ -158,7 +158,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a line that made room for another counts as unpacked",
+        name: "a packed line is still counted as unpacked",
         file: "src/core/table/packed_store.rs",
         from: "        line.slot = PACKED;\n",
         to: "",
@@ -166,7 +166,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "who taught the first line is remembered for ever",
+        name: "a record keeps the origin of its first line",
         file: "src/core/table/packed_store.rs",
         from: "        stored.origin = origin;\n",
         to: "",
@@ -174,7 +174,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "60 s border is 61 s",
+        name: "the limit of 60 s is 61 s",
         file: "src/core/wire/posix_time.rs",
         from: "const MAX_LEAD_S: u64 = 60;",
         to: "const MAX_LEAD_S: u64 = 61;",
@@ -182,7 +182,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a stamp that leads too far counts for nothing: the order jumps",
+        name: "a stamp too far ahead is ignored, so the order jumps",
         file: "src/core/wire/posix_time.rs",
         from: "Some(stamp.min(latest))",
         to: "Some(if stamp > latest { PosixTime { seconds, attos } } else { stamp })",
@@ -190,7 +190,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a later stamp at a server whose clock is slow is stale",
+        name: "a server with a slow clock treats a later stamp as stale",
         file: "src/core/table/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "effective > latest",
@@ -202,7 +202,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a server whose clock is ahead freezes a record",
+        name: "a server with a fast clock blocks later updates of a record",
         file: "src/core/table/line_store.rs",
         from: "stamp < at.stamp || effective > latest",
         to: "stamp < at.stamp",
@@ -214,7 +214,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an epoch is not told to neighbours",
+        name: "neighbours do not get the epoch",
         file: "src/core/table/records.rs",
         from: "let _ = write!(out, \"EPOCH {epoch} \");",
         to: "",
@@ -222,7 +222,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a neighbour's record is written down without its epoch",
+        name: "the journal loses the epoch of a neighbour's record",
         file: "src/core/link/machine/feed.rs",
         from: "durability.record(seq, epoch, line);",
         to: "durability.record(seq, 0, line);",
@@ -230,7 +230,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the epoch does not decide first",
+        name: "the epoch is not compared first",
         file: "src/core/table/records.rs",
         from: "Ordering::Less => false,",
         to: "Ordering::Less => stored.is_older(line, at),",
@@ -238,7 +238,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a journal is restored with limits",
+        name: "limits apply to records from the journal",
         file: "src/core/table/records.rs",
         from: "MergeSource::Journal { epoch } => (epoch, Origin::LOCAL, false),",
         to: "MergeSource::Journal { epoch } => (epoch, Origin::LOCAL, true),",
@@ -250,7 +250,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a refused record counts as heard",
+        name: "a refused record counts as received",
         file: "src/core/link/machine/feed.rs",
         from: "if self.refused == 0 {",
         to: "if self.refused < u64::MAX {",
@@ -258,7 +258,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "KEPT before it is safe",
+        name: "KEPT is sent before the record is safe",
         file: "src/core/link/machine/acknowledgement.rs",
         from: "            && seq <= durable_through\n",
         to: "            && seq < u64::MAX\n",
@@ -266,7 +266,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a rollback of the present life is not noticed",
+        name: "a rollback of the present life is not detected",
         file: "src/core/link/machine/greeting.rs",
         from: "false => Resume::RolledBack,",
         to: "false => Resume::All,",
@@ -278,7 +278,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "no split horizon",
+        name: "records are sent back to their origin (no split horizon)",
         file: "src/core/table/records.rs",
         from: "if self.lines.origin(index) != except && ",
         to: "if (self.lines.origin(index) != except || true) && ",
@@ -286,7 +286,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "split horizon too wide: nothing learned is passed on",
+        name: "records of neighbours are not passed on (split horizon too wide)",
         file: "src/core/table/records.rs",
         from: "if self.lines.origin(index) != except && ",
         to: "if self.lines.origin(index) == Origin::LOCAL && ",
@@ -294,7 +294,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "cursor one too far at open",
+        name: "a new cursor is one record too far",
         file: "src/core/table/records.rs",
         from: ".seq > after {",
         to: ".seq > after + 1 {",
@@ -302,7 +302,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "cursor one too early at open",
+        name: "a new cursor is one record too early",
         file: "src/core/table/records.rs",
         from: ".seq > after {",
         to: ".seq >= after {",
@@ -310,7 +310,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "reader not advanced when its record moves",
+        name: "a cursor does not advance when its record moves",
         file: "src/core/table/records.rs",
         from: "                reader.next = newer;\n            }\n        }\n        match older",
         to: "                reader.next = index;\n            }\n        }\n        match older",
@@ -318,7 +318,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "caught-up readers are not given the new record",
+        name: "a cursor at the end of the feed misses the new record",
         file: "src/core/table/records.rs",
         from: "            if reader.next == NONE {\n                reader.next = index;",
         to: "            if reader.next == NONE && false {\n                reader.next = index;",
@@ -326,7 +326,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "SYNC says the feed's end, not what was sent",
+        name: "SYNC has the feed's end, not the position that was sent",
         file: "src/core/link/machine/feed.rs",
         from: "            let position = records.position(reader);\n            let mut reached_end",
         to: "            let position = records.last_seq().max(records.position(reader));\n            let mut reached_end",
@@ -334,7 +334,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "SYNC of the heartbeat one ahead",
+        name: "a heartbeat's SYNC is one ahead",
         file: "src/core/link/machine/mod.rs",
         from: "self.send_sync(context.herd);",
         to: "self.next_sync += 1;\n                    self.send_sync(context.herd);",
@@ -342,7 +342,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "position of another life is accepted",
+        name: "a position of another life is accepted",
         file: "src/core/link/machine/greeting.rs",
         from: "if boot == context.boot {",
         to: "if boot.0 != 0 {",
@@ -350,7 +350,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "heard of another life counts on",
+        name: "records of another life count as received",
         file: "src/core/session/herd/neighbour.rs",
         from: "let received = Some(FeedPosition { boot, position });",
         to: "let boot = self.received.map_or(boot, |received| received.boot);\n        let received = Some(FeedPosition { boot, position });",
@@ -358,7 +358,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a new origin with every link",
+        name: "every link gets a new origin",
         file: "src/core/session/herd/neighbour.rs",
         from: "Some((known, origin)) if known == boot => origin,",
         to: "Some((known, origin)) if known == boot && origin == Origin::LOCAL => origin,",
@@ -366,7 +366,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the same origin for a new life",
+        name: "a new life keeps the old origin",
         file: "src/core/session/herd/mod.rs",
         from: "*last_origin = last_origin.next();",
         to: "if *last_origin == Origin::LOCAL { *last_origin = last_origin.next(); }",
@@ -374,7 +374,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "output_sent of a link takes one byte too many",
+        name: "output_sent of a link drops one byte too many",
         file: "src/core/link/machine/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now.time;",
         to: "        self.output.consume(count + usize::from(count > 1000));\n        self.last_sent = now.time;",
@@ -382,7 +382,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "output_sent of a link forgets a short write",
+        name: "output_sent of a link ignores a short write",
         file: "src/core/link/machine/feed.rs",
         from: "        self.output.consume(count);\n        self.last_sent = now.time;",
         to: "        let _ = count; self.output.clear();\n        self.last_sent = now.time;",
@@ -390,7 +390,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a feed that moves marks no link dirty",
+        name: "a new change does not mark links dirty",
         file: "src/core/node/poll.rs",
         from: "if self.announced != progress {",
         to: "if self.announced != progress && progress.sendable_through % 7 != 3 {",
@@ -398,7 +398,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "links after clients",
+        name: "links are flushed after clients",
         file: "src/core/node/poll.rs",
         from: "        self.round.append(&mut self.links);\n        self.round.append(&mut self.others);",
         to: "        self.round.append(&mut self.others);\n        self.round.append(&mut self.links);",
@@ -406,7 +406,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "no redial after a refusal",
+        name: "a refused connect is not retried",
         file: "src/core/link/machine/mod.rs",
         from: "let neighbour = self.dialled().filter(|_| !context.is_stopping)?;",
         to: "let neighbour = self.dialled().filter(|_| why.is_none_or(|why| why.to_string() != \"refused\") && !context.is_stopping)?;",
@@ -414,7 +414,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "no redial after a connect that timed out",
+        name: "a connect that timed out is not retried",
         file: "src/core/link/machine/mod.rs",
         from: "let neighbour = self.dialled().filter(|_| !context.is_stopping)?;",
         to: "let neighbour = self.dialled().filter(|_| (why.is_some() || self.identity != Identity::Unknown) && !context.is_stopping)?;",
@@ -430,7 +430,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "silence is never noticed",
+        name: "a silent link is never closed",
         file: "src/core/link/machine/mod.rs",
         from: "(!self.awaits_disk_space).then(|| self.last_received.plus_ms(limits.link_silence_ms))",
         to: "(!self.awaits_disk_space).then(|| self.last_received.plus_ms(1_000_000 * limits.link_silence_ms))",
@@ -462,7 +462,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the replaced link stays, the new one is closed",
+        name: "the old link stays, and the new one is closed",
         file: "src/core/node/connection.rs",
         from: "Effect::Link(link::Effect::Replaces(old)) => self.replace_link(old, now),",
         to: "Effect::Link(link::Effect::Replaces(_)) => self.replace_link(id, now),",
@@ -470,7 +470,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a link that was replaced clears the new one's place",
+        name: "a replaced link clears the new link's slot",
         file: "src/core/session/herd/neighbour.rs",
         from: "let was_linked = self.link == Some(link);",
         to: "let was_linked = self.link.is_some();",
@@ -478,7 +478,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the replaced link is left alone",
+        name: "a replaced link is not closed",
         file: "src/core/node/neighbours.rs",
         from: "link.end(LinkError::Replaced, now.time);",
         to: "let _ = (link, now);",
@@ -486,7 +486,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a SYNC behind every pull, records or not",
+        name: "SYNC is sent without new records too",
         file: "src/core/link/machine/feed.rs",
         from: "if self.needs_sync && self.next_sync > self.last_sync {",
         to: "if self.needs_sync && self.next_sync > self.last_sync || self.last_received == self.last_sent {",
@@ -494,7 +494,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "no heartbeats",
+        name: "no heartbeats are sent",
         file: "src/core/link/machine/mod.rs",
         from: ".map_or(heartbeat, |due| due.min(heartbeat));",
         to: ".map_or(heartbeat + limits.link_silence_ms.to_duration(), |due| due);",
@@ -502,7 +502,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "position follows each AT, not SYNC (too early)",
+        name: "the position advances at each AT, before its SYNC",
         file: "src/core/link/machine/mod.rs",
         from: "                return self\n                    .record_received(epoch, line, origin, context)",
         to: "                if let Some(n) = self.neighbour && let Some(h) = context.herd.get(n).received() { context.herd.get_mut(n).set_received(h.boot, h.position + 1); }\n                return self\n                    .record_received(epoch, line, origin, context)",
@@ -510,7 +510,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client's half-close loses the last line",
+        name: "the last line before a client's half-close is lost",
         file: "src/core/client/machine.rs",
         from: "Split::Unfinished if self.input_state == InputState::Ended => {",
         to: "Split::Unfinished if self.input_state == InputState::Ended && rest.len() > 4000 => {",
@@ -526,7 +526,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "closing waits as long as anything comes in",
+        name: "a closing connection waits as long as input comes",
         file: "src/core/link/machine/mod.rs",
         from: "State::Closing { .. } => self.since + limits.linger_ms.to_duration(),",
         to: "State::Closing { .. } => self.last_received.max(self.last_sent) + limits.linger_ms.to_duration(),",
@@ -534,7 +534,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a neighbour that broke the protocol is let in at once",
+        name: "a neighbour is admitted right after a protocol error",
         file: "src/core/link/machine/greeting.rs",
         from: "if context.herd.get(neighbour).is_rejected(context.now.time)",
         to: "if false && context.herd.get(neighbour).is_rejected(context.now.time)",
@@ -542,7 +542,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "reading stops after half a line that was kept",
+        name: "input after a stored half line is lost",
         file: "src/core/link/machine/mod.rs",
         from: "        input.consume(used);\n        self.input = input;\n",
         to: "        input.consume(used);\n        if input.as_slice().len() < 3000 { self.input = input; }\n",
@@ -550,7 +550,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an answer leaves before it is synced",
+        name: "an answer is sent before its sync",
         file: "src/core/journal/durability/mod.rs",
         from: "Fsync::Always => self.synced_seq,",
         to: "Fsync::Always => self.appended_seq,",
@@ -558,7 +558,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an answer leaves before it is written",
+        name: "an answer is sent before its write",
         file: "src/core/journal/durability/mod.rs",
         from: "Fsync::Interval | Fsync::Never => self.appended_seq,",
         to: "Fsync::Interval | Fsync::Never => self.pending_seq,",
@@ -566,7 +566,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a sync covers what was written while it was on its way",
+        name: "a sync covers writes that came after its start",
         file: "src/core/journal/durability/mod.rs",
         from: "self.synced_seq = self.synced_seq.max(syncing.seq);",
         to: "self.synced_seq = self.appended_seq.max(syncing.seq);",
@@ -582,7 +582,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "entries go to the old file alone",
+        name: "entries go only to the old file",
         file: "src/core/journal/durability/mod.rs",
         from: "next_only.extend_from_slice(&self.pending[self.journal_only_until..]);",
         to: "next_only.extend_from_slice(&[]);",
@@ -590,7 +590,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the new file takes the name before it is synced",
+        name: "the new file is renamed before its sync",
         file: "src/core/journal/durability/compaction.rs",
         from: "self.enter(Cause::TableCopied, Compaction::WritingBoth);",
         to: "self.compaction = Compaction::SwitchDue;",
@@ -598,7 +598,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what one file refused is answered because the other took it",
+        name: "a write counts although one of the two files refused it",
         file: "src/core/journal/durability/mod.rs",
         from: "if !self.batch.is_in_flight && self.batch.chunks.is_empty() {",
         to: "if !self.batch.is_in_flight {",
@@ -614,7 +614,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a switch makes the journal forget what it lacks",
+        name: "the switch to the new journal drops missing entries",
         file: "src/core/journal/durability/mod.rs",
         from: "self.backlog = (last_seq_before < records.last_seq()).then_some(Backlog {",
         to: "self.backlog = (last_seq_before > records.last_seq()).then_some(Backlog {",
@@ -622,7 +622,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a checksum does not tell which file and where",
+        name: "a checksum does not depend on the file and the offset",
         file: "src/core/journal/format/mod.rs",
         from: "XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), checked_bytes)",
         to: "XxHash3_64::oneshot_with_seed(salt.0.wrapping_mul(0).wrapping_add(offset * 0), checked_bytes)",
@@ -630,7 +630,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a journal grows without a bound",
+        name: "a journal grows without a limit",
         file: "src/core/journal/durability/mod.rs",
         from: "self.current.reserve((end + step).min(bound), now)",
         to: "self.current.reserve((end + step).max(bound), now)",
@@ -638,7 +638,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a compaction copies only what is new",
+        name: "a compaction copies only new records",
         file: "src/core/journal/durability/compaction.rs",
         from: "let reader = records.open_reader(0);",
         to: "let reader = records.open_reader(records.last_seq());",
@@ -646,7 +646,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a compaction forgets the lives",
+        name: "a compaction drops the lives",
         file: "src/core/journal/durability/compaction.rs",
         from: "life.write(&mut self.next_only);",
         to: "let _ = life;",
@@ -654,7 +654,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a position counts beyond what its life had",
+        name: "a position beyond the end of its life is accepted",
         file: "src/core/journal/durability/lives.rs",
         from: "position.min(next.last_seq_before)",
         to: "position.min(next.last_seq_before.max(position))",
@@ -662,7 +662,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a life does not know where it began",
+        name: "the position at which a life began is lost in memory",
         file: "src/core/journal/durability/mod.rs",
         from: "self.lives.push(life);",
         to: "self.lives.push(Life { last_seq_before: 0, ..life });",
@@ -670,7 +670,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a life is written down without where it began",
+        name: "the position at which a life began is lost in the journal",
         file: "src/core/journal/durability/mod.rs",
         from: "life.write(&mut self.pending);",
         to: "Life { last_seq_before: 0, ..life }.write(&mut self.pending);",
@@ -678,7 +678,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "room is promised that is not reserved",
+        name: "the journal promises room that is not reserved",
         file: "src/core/journal/durability/mod.rs",
         from: "!self.is_old_format && self.current_end() + bytes <= self.current.reserved;",
         to: "!self.is_old_format;",
@@ -686,7 +686,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what was heard is noted though records with it were not",
+        name: "a neighbour's position is journaled without its records",
         file: "src/core/journal/durability/mod.rs",
         from: "let has_space = self.space_for(table, bytes) == JournalSpace::Enough;",
         to: "let has_space = self.space_for(table, bytes) != JournalSpace::Wait;",
@@ -694,7 +694,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a disk that cannot sync is trusted",
+        name: "a failed sync is ignored",
         file: "src/core/journal/durability/mod.rs",
         from: "DiskErrorKind::Broken => self.fail(JournalFailure::Sync(error)),",
         to: "DiskErrorKind::Broken => {}",
@@ -702,7 +702,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the checksum is not looked at",
+        name: "the checksum is not checked",
         file: "src/core/journal/format/mod.rs",
         from: "    if !is_valid {\n",
         to: "    if !is_valid && size == 0 {\n",
@@ -710,7 +710,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "damage in the middle is taken for a torn tail",
+        name: "damage in the middle is treated as a torn tail",
         file: "src/core/journal/format/damage.rs",
         from: "Some(offset) if self.is_damaged => Err",
         to: "Some(offset) if self.is_damaged && offset == 0 => Err",
@@ -718,7 +718,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a hole in what was synced is taken for a loss of power",
+        name: "a hole in synced data is treated as a power loss",
         file: "src/core/journal/format/damage.rs",
         from: "is_same_boot || *offset > first_gap,",
         to: "is_same_boot,",
@@ -726,7 +726,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a hole before what was synced is damage",
+        name: "a hole at the end of the synced data is treated as damage",
         file: "src/core/journal/format/damage.rs",
         from: "is_same_boot || *offset > first_gap,",
         to: "is_same_boot || *offset >= first_gap,",
@@ -734,7 +734,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "any server's journal will do",
+        name: "another server's journal is accepted",
         file: "src/core/journal/format/mod.rs",
         from: "Header::Foreign => return Err(JournalError::Foreign),",
         to: "Header::Foreign => {}",
@@ -742,7 +742,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "reserved room is a torn tail",
+        name: "reserved room is treated as a torn tail",
         file: "src/core/journal/format/scan.rs",
         from: "if rest[0] != 0 {",
         to: "if rest[0] != 0 || offset > 0 {",
@@ -750,7 +750,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what is written goes behind the torn tail",
+        name: "new entries are written after the torn tail",
         file: "src/shell/disk.rs",
         from: "            length: end.offset,\n",
         to: "            length: end.offset + end.torn_bytes,\n",
@@ -758,7 +758,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the torn tail stays",
+        name: "the torn tail is not removed",
         file: "src/shell/disk.rs",
         from: "file.set_len(end.offset)\n",
         to: "file.set_len(end.offset + end.torn_bytes)\n",
@@ -766,7 +766,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the new journal does not take the name",
+        name: "the new journal is not renamed",
         file: "src/shell/disk.rs",
         from: "retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL))",
         to: "retry_on_intr(|| Ok::<(), Errno>(()))",
@@ -774,7 +774,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "after a compaction what was written since its sync is written over",
+        name: "after a compaction, entries after its sync are overwritten",
         file: "src/core/journal/durability/compaction.rs",
         from: "        self.current = next;\n",
         to: "        self.current = JournalFile::new(next.id, next.salt, next.synced);\n",
@@ -782,7 +782,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a proof with the old secret is answered with the new one",
+        name: "the answer to a proof with the old secret uses the new secret",
         file: "src/core/link/machine/greeting.rs",
         from: "let own_proof = parties.prove(self.side, secret);",
         to: "let own_proof = parties.prove(self.side, { let _ = secret; context.settings.secrets.primary() });",
@@ -790,7 +790,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a hello is not looked for where TLS is offered",
+        name: "a plain hello is not detected if TLS is offered",
         file: "src/core/node/neighbours.rs",
         from: "if !link.awaits_first_byte() {",
         to: "if link.awaits_first_byte() {",
@@ -798,7 +798,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "TLS that is refused is offered for ever",
+        name: "refused TLS is offered again and again",
         file: "src/core/link/machine/mod.rs",
         from: "Some(tls) if tls.has_received() => AttemptOutcome::TlsRefused,",
         to: "Some(tls) if tls.has_received() => AttemptOutcome::Other,",
@@ -806,7 +806,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what a neighbour was told after a copy was made is believed",
+        name: "confirmations that are newer than a restored copy count",
         file: "src/core/link/machine/greeting.rs",
         from: "let synced = context.herd.get(neighbour).journaled_synced();",
         to: "let synced = u64::MAX;",
@@ -814,7 +814,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a position is confirmed before the journal has what was accepted then",
+        name: "a position is confirmed before its records are in the journal",
         file: "src/core/link/machine/feed.rs",
         from: "if appended >= last_seq {",
         to: "if appended >= position.min(last_seq) {",
@@ -822,7 +822,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "room that may not be reserved is no room",
+        name: "a file system without reservation is treated as full",
         file: "src/shell/disk.rs",
         from: "Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::NODEV) => Ok(()),",
         to: "Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),",
@@ -830,7 +830,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a signal is heard only when the journal is read",
+        name: "a signal is handled only after the journal is read",
         file: "src/shell/disk.rs",
         from: "if is_stopped() {",
         to: "if bytes == u64::MAX && is_stopped() {",
@@ -838,7 +838,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the loop writes the journal itself",
+        name: "the loop's thread writes the journal",
         file: "src/shell/disk.rs",
         from: "self.writer.submit(files)",
         to: "append(Vec::clone(&files));\n        self.writer.submit(files)",
@@ -846,7 +846,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "caught up means sent",
+        name: "caught up is logged when the records are sent, not when they are confirmed",
         file: "src/core/link/machine/feed.rs",
         from: "catch_up.is_read |= reached_end;",
         to: "catch_up.is_read |= reached_end;\n                if reached_end {\n                    info!(\"caught up\");\n                }",
@@ -854,7 +854,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a link is sent what is not written yet",
+        name: "a link sends records before they are written",
         file: "src/core/table/records.rs",
         from: "if record.seq > up_to {",
         to: "if record.seq > up_to.max(record.seq) {",
@@ -862,7 +862,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client waits for ever for a journal that the disk refuses",
+        name: "a client waits for ever if the disk refuses the journal",
         file: "src/core/node/journaling.rs",
         from: "            self.close_held(now);\n",
         to: "",
@@ -870,7 +870,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client is answered before it is written",
+        name: "a client gets the answer before the write",
         file: "src/core/client/machine.rs",
         from: "if self.required_seq > sendable {",
         to: "if self.required_seq > sendable.max(self.required_seq) {",
@@ -878,7 +878,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a new life makes what was heard of the old one worthless",
+        name: "a new life drops the position of the old life",
         file: "src/core/session/herd/neighbour.rs",
         from: "self.life = Some((boot, origin));",
         to: "self.life = Some((boot, origin));\n                self.received = None;",
@@ -886,7 +886,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a link that waits for room is read on, without end",
+        name: "a link that waits for room is read without a limit",
         file: "src/core/link/machine/mod.rs",
         from: "    fn wants_read(&self) -> bool {\n        !self.awaits_disk_space\n",
         to: "    fn wants_read(&self) -> bool {\n        true\n",
@@ -902,7 +902,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a disk that is busy with a retry is asked about without a pause",
+        name: "a busy retry of the disk is polled without a pause",
         file: "src/core/journal/durability/mod.rs",
         from: ".filter(|_| !self.batch.is_in_flight);",
         to: ".filter(|_| true);",
@@ -910,7 +910,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a sync that is under way is asked for without a pause",
+        name: "a running sync is polled without a pause",
         file: "src/core/journal/durability/mod.rs",
         from: "self.sync_due.filter(|_| self.syncing.is_none())",
         to: "self.sync_due",
@@ -918,7 +918,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a disk that refused once is full for ever",
+        name: "a disk counts as full for ever after one refusal",
         file: "src/core/journal/durability/mod.rs",
         from: "            self.batch.refused_since = None;\n",
         to: "",
@@ -926,7 +926,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a journal is compacted again as soon as it was",
+        name: "a journal is compacted again right after a compaction",
         file: "src/core/journal/durability/compaction.rs",
         from: "self.compact_bytes.max(needed + needed / 2)",
         to: "self.compact_bytes.min(needed / 2)",
@@ -934,7 +934,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a header that was not written whole is another server's",
+        name: "an incomplete header is treated as another server's journal",
         file: "src/core/journal/format/mod.rs",
         from: "Header::Unwritten => pending.truncate(header_bytes(&self.server)),",
         to: "Header::Unwritten => return Err(JournalError::Foreign),",
@@ -942,7 +942,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a life is known over a loss of power",
+        name: "a life counts as known after a power loss",
         file: "src/core/journal/durability/lives.rs",
         from: "if machine == 0 || since.iter().any(|life| life.machine != machine) {",
         to: "if machine == 0 && since.is_empty() {",
@@ -958,7 +958,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a PROXY header is believed from any address",
+        name: "a PROXY header is accepted from any address",
         file: "src/core/node/clients.rs",
         from: "if self.settings.proxies.contains(address.ip()) {",
         to: "if !self.settings.proxies.is_empty() {",
@@ -966,7 +966,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what follows a PROXY header in its segment is lost",
+        name: "bytes after a PROXY header in the same segment are lost",
         file: "src/core/node/connection.rs",
         from: "if !rest.is_empty() {",
         to: "if rest.len() > data.len() {",
@@ -974,7 +974,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a proxy's connection too many is refused, not the oldest",
+        name: "above its limit, a proxy's new connection is refused instead of the oldest",
         file: "src/core/node/proxied.rs",
         from: "self.unidentified.pop_front()",
         to: "self.unidentified.pop_back()",
@@ -982,7 +982,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client's mistakes are logged however many there are",
+        name: "the log has no limit for one client's mistakes",
         file: "src/core/session/log_budget.rs",
         from: "let fits = self.bucket.contains(bytes, own, now)",
         to: "let fits = true",
@@ -990,7 +990,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the mistakes of all clients have no bound in the log",
+        name: "the log has no limit for the mistakes of all clients",
         file: "src/core/session/log_budget.rs",
         from: "            && budget.clients.take(bytes, size_for_all(limits), now);",
         to: "            && (budget.clients.take(bytes, size_for_all(limits), now) || true);",
@@ -998,7 +998,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "lines that were left out of the log are not told of",
+        name: "the log does not report omitted lines",
         file: "src/core/session/log_budget.rs",
         from: "            return budget.leave_out(left_out, limits, now);",
         to: "            return;",
@@ -1006,7 +1006,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a long line that is refused is logged whole",
+        name: "a long refused line is logged completely",
         file: "src/core/client/machine.rs",
         from: "    Shortened::new(line, limits.log_quote_bytes.to_count())",
         to: "    Shortened::new(line, line.len().max(limits.log_quote_bytes.to_count()))",
@@ -1014,7 +1014,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the log takes the journal's room",
+        name: "the log uses the journal's free room",
         file: "src/logging/output.rs",
         from: "        !self.is_out_of_space\n",
         to: "        true\n",
@@ -1022,7 +1022,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a log is rotated that has no line yet",
+        name: "an empty log is rotated",
         file: "src/logging/output.rs",
         from: "        if self.length > 0\n",
         to: "        if true\n",
@@ -1030,7 +1030,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a file that has the log's name by now is rotated in its place",
+        name: "rotation renames a foreign file with the log's name",
         file: "src/logging/output.rs",
         from: "(target_file.dev(), target_file.ino()) == (file.dev(), file.ino())",
         to: "target_file.is_file()",
@@ -1062,7 +1062,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a server starts with a certificate that has ended",
+        name: "a server starts with an expired certificate",
         file: "src/config/tls.rs",
         from: "        if not_after < now {",
         to: "        if false {",
@@ -1078,7 +1078,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a certificate that ends is told of once an hour",
+        name: "the warning about an expiring certificate comes every hour",
         file: "src/core/node/certificates.rs",
         from: "const DAY: Duration = Duration::from_secs(24 * 60 * 60);",
         to: "const DAY: Duration = Duration::from_secs(60 * 60);",
@@ -1086,7 +1086,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a link that outlives a certificate is not told of",
+        name: "there is no warning about a link with an expired certificate",
         file: "src/core/node/connection.rs",
         from: "            self.watch_link_certificate(id, now);\n",
         to: "",
@@ -1094,7 +1094,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a journal that others may read is not told of",
+        name: "there is no warning about a journal that others can read",
         file: "src/config/secrets.rs",
         from: "    write_note.into_iter().chain(read_note).collect()",
         to: "    open.into_iter().chain(read.filter(|_| false)).collect()",
@@ -1110,7 +1110,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "deadlines do not wait for input that had arrived before them",
+        name: "deadlines are handled before input that arrived earlier",
         file: "src/shell/event_loop.rs",
         from: "if is_caught_up {",
         to: "if is_caught_up || true {",
@@ -1118,7 +1118,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a record that has expired is found until it is swept",
+        name: "an expired record is found until it is removed",
         file: "src/core/table/records.rs",
         from: "if self.horizon > NEVER && At::parse(&line)?.effective < self.horizon {",
         to: "if false {",
@@ -1134,7 +1134,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "herd-load abuse checks the clients' address only",
+        name: "herd-load abuse checks only the clients' address",
         file: "tools/load/src/abuse/mod.rs",
         from: "let address = resolve(&place)?;",
         to: "let address = consent::resolve(&place, true)?;",
@@ -1142,7 +1142,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a polite client that waits for an answer asks nothing more",
+        name: "a polite client sends nothing while it waits for an answer",
         file: "tools/load/src/abuse/polite.rs",
         from: "while self.clients[index].next_due_ns <= now_ns {",
         to: "if self.clients[index].sent > 0 { self.clients[index].next_due_ns = now_ns + 1; }\n            while self.clients[index].next_due_ns <= now_ns {",
@@ -1150,7 +1150,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a link that came back was not lost",
+        name: "a link that was made again does not count as lost",
         file: "tools/load/src/abuse/links.rs",
         from: "let is_lost = |name: &&String| !now.linked.contains(name);",
         to: "self.lost.clear();\n        let is_lost = |name: &&String| !now.linked.contains(name);",
@@ -1158,7 +1158,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a refused polite command is an answer",
+        name: "a refused polite command counts as answered",
         file: "tools/load/src/abuse/polite.rs",
         from: "        if outcome == Outcome::Refused {\n",
         to: "        if outcome == Outcome::Refused && false {\n",
@@ -1182,7 +1182,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an unproven peer is displaced however young it is",
+        name: "an unproven peer is displaced at any age",
         file: "src/core/session/unproven.rs",
         from: "now.since(it.since) >= grace",
         to: "now >= it.since",
@@ -1190,7 +1190,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a peer that was told its last words keeps its place",
+        name: "a peer keeps its place after its final line",
         file: "src/core/session/unproven.rs",
         from: " || state_of(it.id) == PeerState::Closing",
         to: "",
@@ -1198,7 +1198,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an origin that has a place takes that of another",
+        name: "an origin with a place displaces another origin",
         file: "src/core/session/unproven.rs",
         from: "(!has_same_origin || is_same_origin(it)) && is_old(it)",
         to: "is_old(it)",
@@ -1206,7 +1206,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "each origin has a share of new connections, not each network",
+        name: "the share of new connections is for each origin, not for each network",
         file: "src/core/session/unproven.rs",
         from: "self.new_connections.take(network(address), 1, size, now)",
         to: "self.new_connections.take(origin(address), 1, size, now)",
@@ -1214,7 +1214,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "new connections from loopback are limited though no file says so",
+        name: "new connections from loopback are limited by default",
         file: "src/core/session/unproven.rs",
         from: "if !limits.holds_for(\"max_unproven_new\", address)",
         to: "if address.is_multicast()",
@@ -1222,7 +1222,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an operator that proves its name counts as a stranger",
+        name: "an operator that has proved its name counts as unproven",
         file: "src/core/session/unproven.rs",
         from: ".refund(network(peer.address), 1, new_per_network(limits));",
         to: ".refund(network(peer.address), 0, new_per_network(limits));",
@@ -1230,7 +1230,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the names of neighbours that dial are looked up all at once",
+        name: "the names of all neighbours that dial are looked up at once",
         file: "src/core/node/unproven.rs",
         from: "if self.resolver.is_looking_up(&target.host) {",
         to: "if false {",
@@ -1238,7 +1238,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the names of neighbours that dial are looked up at the start alone",
+        name: "the names of neighbours that dial are looked up only at the start",
         file: "src/core/node/mod.rs",
         from: "Timer::NeighbourLookUps => node.begin_look_ups(now),",
         to: "Timer::NeighbourLookUps => node.look_up_diallers(now),",
@@ -1246,7 +1246,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "each refused connection to the neighbours' port is a warning",
+        name: "each refused connection to the neighbours' port logs a warning",
         file: "src/core/node/unproven.rs",
         from: "match count.is_power_of_two() {",
         to: "match true {",
@@ -1278,7 +1278,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a shared call is displaced because of one of its origins",
+        name: "one origin's displaced question removes a shared call",
         file: "src/core/places/call.rs",
         from: "if call.queue_entries == 0\n                && let Some(call) = self.remove(id)",
         to: "if true\n                && let Some(call) = self.remove(id)",
@@ -1286,7 +1286,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a question goes to Places before a second has room for it",
+        name: "max_per_second does not delay a question to Places",
         file: "src/core/session/places_budget.rs",
         from: "(!self.second.contains(1, size, now)).then(",
         to: "(!self.second.contains(0, size, now)).then(",
@@ -1294,7 +1294,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a day has one question to Places more than it may",
+        name: "max_per_day allows one question too many",
         file: "src/core/session/places_budget.rs",
         from: "        if asked >= max {",
         to: "        if asked > max {",
@@ -1302,7 +1302,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "one origin spends all of a day's questions",
+        name: "one origin can use all questions of a day",
         file: "src/core/session/places_budget.rs",
         from: "let Some(size) = share_size(quota, origin) else {",
         to: "let Some(size) = share_size(quota, origin).filter(|_| false) else {",
@@ -1310,7 +1310,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "what an origin asked in the first half of a day is not in its share",
+        name: "an origin's share does not count its questions in the first half of a day",
         file: "src/core/session/places_budget.rs",
         from: "self.buckets.take(origin, 1, size, now);",
         to: "self.buckets.take(origin, 0, size, now);",
@@ -1326,7 +1326,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "buffers are not counted when a connection was flushed",
+        name: "buffers are not counted after a flush",
         file: "src/core/node/poll.rs",
         from: "            .account(usage, bytes, idle_bytes, now.time);",
         to: "            .account(usage, bytes.min(0), idle_bytes, now.time);",
@@ -1334,7 +1334,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the memory of TLS is not counted when a connection was flushed",
+        name: "the memory of TLS is not counted after a flush",
         file: "src/core/node/poll.rs",
         from: "            bytes += tls.held_bytes();\n",
         to: "",
@@ -1342,7 +1342,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the room of a buffer that is not used is not counted",
+        name: "the unused capacity of a buffer is not counted",
         file: "src/core/session/buffer.rs",
         from: "Some(Bytes { bytes, .. }) => size_of::<Bytes>() + bytes.capacity(),",
         to: "Some(Bytes { bytes, .. }) => size_of::<Bytes>() + bytes.len(),",
@@ -1350,7 +1350,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the buffers of a connection that is gone stay counted",
+        name: "the buffers of a closed connection stay counted",
         file: "src/core/node/mod.rs",
         from: "            node.tally.buffers.account(&mut slot.usage, 0, 0, now.time);\n",
         to: "",
@@ -1358,7 +1358,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "buffers that are full close nothing",
+        name: "full buffers close no connection",
         file: "src/core/node/poll.rs",
         from: "if self.tally.buffers.is_exceeded() {",
         to: "if false {",
@@ -1366,7 +1366,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "full buffers close every connection that holds anything",
+        name: "full buffers close every connection with buffered bytes",
         file: "src/core/node/buffers.rs",
         from: "            if self.tally.buffers.is_below_target() {\n                break;\n            }\n",
         to: "",
@@ -1374,7 +1374,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "who holds much goes first, however fast it reads",
+        name: "the connection with the most bytes is closed first, even if it reads fast",
         file: "src/core/node/buffers.rs",
         from: "bytes.saturating_mul(age_ms + 1)",
         to: "bytes.saturating_mul(age_ms.min(0) + 1)",
@@ -1382,7 +1382,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "who waits longest goes first, however little it holds",
+        name: "the connection that waits longest is closed first, even with few bytes",
         file: "src/core/node/buffers.rs",
         from: "bytes.saturating_mul(age_ms + 1)",
         to: "bytes.min(1).saturating_mul(age_ms + 1)",
@@ -1390,7 +1390,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a byte that is taken makes a slow reader a fast one",
+        name: "one byte read makes a slow reader count as fast",
         file: "src/core/session/buffer_budget.rs",
         from: "(sent / held).min(1.0)",
         to: "(sent / held).max(1.0)",
@@ -1398,7 +1398,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "links are closed where buffers are full",
+        name: "full buffers close links",
         file: "src/core/node/buffers.rs",
         from: "Session::Link(link) if !link.is_known() => Some(EvictableKind::Unproven),",
         to: "Session::Link(link) if link.reader().is_none() => Some(EvictableKind::Unproven),",
@@ -1406,7 +1406,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a client that was closed for room is sent its answers first",
+        name: "a client that is closed because of full buffers still gets its answers",
         file: "src/core/client/machine.rs",
         from: "        self.output.clear();\n        self.input.clear();\n        self.line_since = None;\n        self.close(Cause::Evicted",
         to: "        self.input.clear();\n        self.line_since = None;\n        self.close(Cause::Evicted",
@@ -1414,7 +1414,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the limit of a cgroup above is not looked at",
+        name: "the limit of a parent cgroup is ignored",
         file: "src/shell/memory.rs",
         from: "below.ancestors().map(Path::to_path_buf)",
         to: "below.ancestors().take(1).map(Path::to_path_buf)",
@@ -1438,7 +1438,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a tombstone is no later than the record that it replaces",
+        name: "a tombstone is not later than the record that it replaces",
         file: "src/core/table/records.rs",
         from: "wall.max(effective.plus_nanos(2))",
         to: "wall",
@@ -1446,7 +1446,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a tombstone has the time of the forgetting as its stamp",
+        name: "the stamp of a tombstone is the time of the FORGET",
         file: "src/core/table/records.rs",
         from: "                stamp = stored_stamp;",
         to: "                stamp = wall.max(stored_stamp);",
@@ -1454,7 +1454,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an answer of Places tells a forgotten position",
+        name: "an answer with places has a forgotten position",
         file: "src/core/client/machine.rs",
         from: "if !pending.still_has_position(context.records) {",
         to: "if false {",
@@ -1464,7 +1464,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a known client is not forgotten in a full table",
+        name: "a full table refuses to forget a known client",
         file: "src/core/table/records.rs",
         from: "stored_index.is_some() && too_long && at.is_tombstone()",
         to: "false",
@@ -1488,7 +1488,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a neighbour lags with changes that came from it",
+        name: "changes from a neighbour count as its lag",
         file: "src/core/session/herd/neighbour.rs",
         from: "            false => self.confirmable,",
         to: "            false => last_seq,",
@@ -1496,7 +1496,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "idle clients over TLS may fill the budget for buffers",
+        name: "idle TLS clients can use the whole budget for buffers",
         file: "src/core/session/admission.rs",
         from: ".map_or(max_clients, |max_in_memory| max_clients.min(max_in_memory))",
         to: ".map_or(max_clients, |_| max_clients)",
@@ -1504,7 +1504,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an unknown client's tombstone leaves no room for a slow clock",
+        name: "the tombstone of an unknown client has no tolerance for a slow clock",
         file: "src/core/table/records.rs",
         from: "stamp = wall.minus_seconds(CLOCK_TOLERANCE_S);",
         to: "stamp = wall;",
@@ -1520,7 +1520,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a forgotten client is not new",
+        name: "a forgotten client that comes back does not count as new",
         file: "src/core/table/records.rs",
         from: "is_new = is_tombstone || stored",
         to: "is_new = stored",
@@ -1528,7 +1528,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "a new client is let in whatever its origin's share is",
+        name: "a new client is accepted above its origin's share",
         file: "src/core/table/records.rs",
         from: "if is_new && !may_add_client() {",
         to: "if false && !may_add_client() {",
@@ -1536,7 +1536,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the share of new clients is one for each address, not for each origin",
+        name: "the share of new clients is for each address, not for each origin",
         file: "src/core/session/tally.rs",
         from: "self.new_names.take(origin(address), 1, size, now)",
         to: "self.new_names.take(address, 1, size, now)",
@@ -1544,7 +1544,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the share of new clients holds for this machine by default",
+        name: "the share of new clients applies to loopback by default",
         file: "src/core/session/tally.rs",
         from: "if !limits.holds_for(\"new_names_per_address\", address) {",
         to: "if false {",
@@ -1584,7 +1584,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "an expired record is taken again",
+        name: "an expired record is accepted again",
         file: "src/core/table/records.rs",
         from: "        if at.effective < self.horizon {\n            return Merge::Expired;",
         to: "        if false {\n            return Merge::Expired;",
@@ -1606,7 +1606,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         missed: None,
     },
     Mutant {
-        name: "the number of a change that expired is used again after a restart",
+        name: "the sequence number of an expired change is reused after a restart",
         file: "src/core/node/journaling.rs",
         from: "                self.records.skip_seq(position);\n",
         to: "                let _ = position;\n",
