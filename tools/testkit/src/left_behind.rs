@@ -1,5 +1,5 @@
-//! For tests of tools that start other programs: which processes and files are left after a signal
-//! has ended the tool.
+//! For tests of tools that start other programs: the processes and files that are left after a
+//! signal has ended the tool.
 //!
 //! The tool gets its own directory for temporary files. All its children inherit that in their
 //! environment, so the test can find them by it.
@@ -131,5 +131,5 @@ fn processes_of(directory: &Path) -> Vec<(Pid, String)> {
 
 fn await_some<T>(what: &str, find: impl FnMut() -> Option<T>) -> T {
     let found = clock::wait_for(clock::now() + SOON, find);
-    found.unwrap_or_else(|| panic!("{what}: not after {SOON:?}"))
+    found.unwrap_or_else(|| panic!("{what} did not come within {SOON:?}"))
 }

@@ -36,10 +36,7 @@
 //! the presets, and the parser that judges random lines.
 
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::panic,
-    reason = "a panic is how a test is told what does not hold"
-)]
+#![allow(clippy::panic, reason = "a failed check of a test panics")]
 
 pub mod at_line;
 pub mod cargo;

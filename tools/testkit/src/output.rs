@@ -37,7 +37,7 @@ fn note(written: io::Result<()>) -> bool {
         Err(error) => {
             if !HAS_FAILED.swap(true, Ordering::Relaxed) {
                 tell(format_args!(
-                    "cannot write to the standard output: {error}; send it where there is room"
+                    "cannot write to the standard output: {error}; write it to a disk with free room"
                 ));
             }
             false

@@ -164,7 +164,7 @@ pub fn build(program: &str, more: &[&str]) -> Result<PathBuf, String> {
     match built.next_back() {
         Some(path) if output.status.success() => Ok(path),
         Some(_) | None => Err(format!(
-            "{program} could not be built ({}); what cargo says is above",
+            "the build of {program} failed ({}); cargo's messages are above",
             output.status
         )),
     }
