@@ -697,7 +697,9 @@ mod tests {
             "it speaks version 1 of the neighbours' protocol, this program 2; upgrade it"
         );
         assert_eq!(
-            message("BYE it speaks version 2 of the neighbours' protocol, this server 3; upgrade it"),
+            message(
+                "BYE it speaks version 2 of the neighbours' protocol, this server 3; upgrade it"
+            ),
             "it speaks version 3 of the neighbours' protocol, this program 2; upgrade this program"
         );
         assert_eq!(message("BYE no"), "it said: no");

@@ -210,7 +210,7 @@ fn stop_on_loss_ends_the_run_at_the_first_loss() {
     words.splice(0..0, ["iamat", &address]);
     run(&words).failed(
         1,
-        &["connection 1", "it stopped, or it rejected the connection"],
+        &["connection 1", "stopped, or it rejected the connection"],
     );
     // One that does not.
     let mut herd = Herd::start_with(&["Riley"], &[], "info", "");
@@ -221,7 +221,7 @@ fn stop_on_loss_ends_the_run_at_the_first_loss() {
     herd.kill(0);
     end(child).failed(
         1,
-        &["Riley at 127.", "it stopped, or it rejected the connection"],
+        &["Riley at 127.", "stopped, or it rejected the connection"],
     );
 }
 
