@@ -236,7 +236,7 @@ fn every_answered_update_of_two_servers_is_told_in_order() {
     let (status, _, errors) = follow.end();
     assert_eq!(status, Some(0));
     assert!(
-        errors.contains("herd-client: ended by a signal; to go on: --from "),
+        errors.contains("herd-client: ended by a signal; to continue: --from "),
         "{errors}"
     );
 }
@@ -462,7 +462,7 @@ fn positions_of_other_lives_and_of_the_future_restart_the_stream() {
             [format!("CHANGE {now} {kiwi}"), format!("SYNC {now}")]
         );
         assert!(
-            errors.contains("the stream begins again with all records"),
+            errors.contains("the stream starts again with all records"),
             "{errors}"
         );
     }

@@ -1,7 +1,7 @@
 //! `herd-client follow`: prints the changes of a server as they happen.
 //!
 //! ```text
-//!   server ──► network (this thread: reads, says ALIVE, connects again) ──► queue ──► printer ──► standard output
+//!   server ──► network (this thread: reads, sends ALIVE, reconnects) ──► queue ──► printer ──► standard output
 //! ```
 //!
 //! The queue is short. While the reader of the standard output waits, the network is not read, and
@@ -49,33 +49,34 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Print the changes of a server's table as they happen
 ///
-/// Each change has a position, <life>-<number>. To go on later, give the last position that you
-/// have handled: no change is left out, also after a restart of a server with a data directory. A
-/// lost connection is made again, and goes on at the last position.
+/// Each change has a position, <life>-<number>. To continue later, give the last position that you
+/// have handled. Then no change is missing, even after a restart of a server with a data directory.
+/// After a lost connection the program reconnects, and continues at the last position.
 ///
-/// A client's newest record counts: if it moves twice before this program has read so far, only the
-/// second move is printed. A forgotten client has - in the place of the location. A record that
-/// expires (limits.record_ttl_ms) is not told. The changes are those that the server has, whichever
-/// server heard them; --own prints only those that this server heard.
+/// Only a client's newest record counts. If a client moves twice before this program has read the
+/// first move, only the second one is printed. A forgotten client has - in the place of the
+/// location. The end of an expired record (limits.record_ttl_ms) is not printed. The changes
+/// include those that came from other servers; --own prints only those that came from this server's
+/// clients.
 ///
 /// Lines on the standard output:
 ///   CHANGE <position> AT <server> <skew> <client> <location> <time>
 ///       a change; EPOCH <n> stands before AT if clocks of servers were wrong (the greater n wins)
 ///   SYNC <position>
-///       all changes up to this position were told, those that are left out here included
+///       all changes up to this position were sent, including those that are not printed
 ///   RESTART <reason>
-///       the server could not resume: all records follow, up to the next SYNC, and a client that is
-///       not among them is gone
+///       the server could not resume, so all records follow, up to the next SYNC; a client without
+///       a record among them no longer exists
 #[derive(Parser)]
 #[command(name = "herd-client follow", bin_name = "herd-client follow", version, args_override_self = true, after_help = AFTER_HELP, max_term_width = 110, verbatim_doc_comment)]
 struct Cli {
-    /// Which server is followed
+    /// The server to follow
     server: String,
 
     #[command(flatten)]
     herd: HerdOptions,
 
-    /// Where to begin: after a position, with all records, or with the changes from now on
+    /// The start: after a position, with all records, or with the changes from now on
     #[arg(long, value_name = "POSITION|all|now", default_value = "now", value_parser = start)]
     from: Start,
 
@@ -83,16 +84,16 @@ struct Cli {
     #[arg(long)]
     json: bool,
 
-    /// Print only changes that this server heard from its own clients
+    /// Print only changes that came from this server's own clients
     #[arg(long)]
     own: bool,
 
-    /// End when everything that was there at the beginning is printed
+    /// End when all changes that existed at the start are printed
     #[arg(long)]
     until_caught_up: bool,
 
-    /// How long a connection may take to be made; with --until-caught-up, also how long the server
-    /// may be unreachable
+    /// The time limit of a connect; with --until-caught-up, also the longest time without a
+    /// connection
     #[arg(long, value_name = "SECONDS", default_value = "3", value_parser = seconds)]
     timeout: Duration,
 }
@@ -102,15 +103,15 @@ Examples:
   herd-client follow Riley                                        the herd of 2021 on this machine, from now on
   herd-client follow Riley --from all --until-caught-up --json    all records, one JSON object on a line, then end
   herd-client follow Alice --config herd.toml --own --from 0123456789abcdef-4711 >> alice.log
-                                                                  go on after that position, in your own herd
+                                                                  continue after that position, in your own herd
 
 In JSON, a change has position, client, latitude and longitude (or forgotten), time, server, skew, epoch and
 effective; of two records of a client, the one with the greater epoch, then the later effective time, wins.
 The other lines are {\"sync\":POSITION} and {\"restart\":REASON}.
 
-At Ctrl-C and SIGTERM the last position that was printed is on the standard error.
-Exit status: 0 after Ctrl-C, SIGTERM or --until-caught-up, or if nobody reads the output any more; 1 if the server
-refuses; 2 for a mistake in usage or configuration.";
+After Ctrl-C or SIGTERM, the standard error has the last printed position.
+Exit status: 0 after Ctrl-C, SIGTERM or --until-caught-up, or if the reader of the output has closed it; 1 if the
+server refuses; 2 for a mistake in usage or configuration.";
 
 fn start(text: &str) -> Result<Start, String> {
     Start::parse(text.as_bytes()).ok_or_else(|| {
@@ -130,9 +131,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         return Err(Failure::Usage(format!("there is no {}", cli.server)));
     };
     let stop = Stop::catch()
-        .map_err(|error| Failure::Failed(format!("signals cannot be handled: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
     let (printer, ended) = Printer::start()
-        .map_err(|error| Failure::Failed(format!("no thread to print: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot start a thread to print: {error}")))?;
     let follower = Follower {
         cli: &cli,
         member,
@@ -146,16 +147,16 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     };
     let outcome = follower.run();
     let printed = follower.printer.printed.clone();
-    drop(follower); // the printer ends when it has printed everything
+    drop(follower); // The printer ends when it has printed everything.
     let is_read = !matches!(outcome, Ok(End::NobodyReads));
     if is_read {
-        // If the reader of the output does not read, the last lines are lost, and not counted.
+        // If the reader of the output does not read, the last lines are lost and not counted.
         let _ = ended.recv_timeout(LAST_LINES);
     }
     let last = *printed.lock().unwrap_or_else(PoisonError::into_inner);
     let place = match (last, cli.from) {
-        (Some(position), _) => format!("; to go on: --from {position}"),
-        (None, Start::After(position)) => format!("; to go on: --from {position}"),
+        (Some(position), _) => format!("; to continue: --from {position}"),
+        (None, Start::After(position)) => format!("; to continue: --from {position}"),
         (None, Start::Now | Start::All) => "; nothing was printed".to_owned(),
     };
     match outcome {
@@ -313,7 +314,7 @@ impl Follower<'_> {
         let found: Vec<_> = (address.host.as_str(), address.port)
             .to_socket_addrs()?
             .collect();
-        let mut failure = Lost::Retry("its name has no address".to_owned());
+        let mut failure = Lost::Retry("the look-up of its name gave no address".to_owned());
         for address in found {
             for secret in self.question.secrets.accepted() {
                 let tls = self.question.tls.as_ref();
@@ -342,7 +343,7 @@ impl Follower<'_> {
         Err(failure)
     }
 
-    /// Says `FOLLOW`, and prints what comes.
+    /// Sends `FOLLOW`, and prints the lines of the answer.
     fn converse(&self, proven: Proven) -> Result<End, Lost> {
         let Proven {
             mut stream,
@@ -359,7 +360,7 @@ impl Follower<'_> {
         stream.get_mut().write_all(follow.as_bytes())?;
         stream.get_mut().flush()?;
         let mut line = Vec::new();
-        // The server says its own values.
+        // The server sends its own values.
         let (mut heartbeat, mut silence) = (Duration::from_secs(1), Duration::from_secs(10));
         let (mut heard, mut said) = (now(), now());
         loop {
@@ -374,7 +375,7 @@ impl Follower<'_> {
                 Err(error) if is_tick(&error) => {
                     if heard.elapsed() >= silence {
                         let seconds = silence.as_secs_f64();
-                        return Err(Lost::Retry(format!("it said nothing for {seconds} s")));
+                        return Err(Lost::Retry(format!("it sent nothing for {seconds} s")));
                     }
                     continue;
                 }
@@ -396,7 +397,7 @@ impl Follower<'_> {
         }
     }
 
-    /// The server has said where it begins.
+    /// The server has sent the position at which it begins.
     fn begins(&self, following: &Following) {
         let Following {
             position, behind, ..
@@ -440,7 +441,7 @@ impl Follower<'_> {
         } else if let Some(reason) = line.strip_prefix(b"RESTART ") {
             let shown = printable::line(reason);
             output::tell(format_args!(
-                "{}: the stream begins again with all records: {shown}",
+                "{}: the stream starts again with all records: {shown}",
                 self.member.name
             ));
             let text = match self.cli.json {
@@ -502,7 +503,7 @@ impl Follower<'_> {
     }
 }
 
-/// Says `ALIVE` if nothing was said for `heartbeat`.
+/// Sends `ALIVE` if nothing was sent for `heartbeat`.
 fn say_alive(
     stream: &mut dyn Write,
     said: &mut Instant,
@@ -519,7 +520,7 @@ fn say_alive(
     stream.flush()
 }
 
-/// Whether a read has ended because [`TICK`] is over.
+/// Whether a read has ended because of [`TICK`].
 fn is_tick(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
