@@ -56,6 +56,9 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const MAX_EVENTS: usize = 1024;
 /// The largest number of connections that one listener accepts in one turn.
 const MAX_ACCEPTS: usize = 64;
+/// The largest number of times that a draining server accepts [`MAX_ACCEPTS`] clients before it
+/// closes their port. Together this is the greatest `limits.accept_backlog`.
+const LAST_ACCEPTS: usize = 1_024;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
@@ -299,6 +302,7 @@ impl Server {
         let mut events = Events::with_capacity(MAX_EVENTS);
         let now = self.sockets.now();
         drive(&mut self.node, &mut self.sockets, now);
+        self.obey_phase(now);
         while !self.node.is_stopped() {
             log::logger().flush(); // before sleeping
             self.turn(&mut events)?;
@@ -331,7 +335,44 @@ impl Server {
         self.run_ready(now.time);
         let cutoff = self.deadline_cutoff(began, now.time);
         drive(&mut self.node, &mut self.sockets, cutoff);
+        self.obey_phase(now);
         Ok(())
+    }
+
+    /// Closes the listeners that the server does not use any more. A draining server takes no
+    /// clients, a stopping one takes no connection at all.
+    fn obey_phase(&mut self, now: Now) {
+        if self.node.is_draining() && self.listens_for_clients() {
+            self.accept_last(now);
+            self.listeners.retain(|it| it.token != CLIENTS);
+            drive(&mut self.node, &mut self.sockets, now);
+        }
+        if self.node.is_stopping() && !self.listeners.is_empty() {
+            self.listeners.clear();
+            self.is_accept_failing = false;
+        }
+    }
+
+    fn listens_for_clients(&self) -> bool {
+        self.listeners.iter().any(|it| it.token == CLIENTS)
+    }
+
+    /// Accepts the clients that the system has accepted before the port is closed. Closing the port
+    /// would reset their connections. New ones can come meanwhile, so the number is limited.
+    fn accept_last(&mut self, now: Now) {
+        self.accept_retry_at = None;
+        for _ in 0..LAST_ACCEPTS {
+            let clients = |it: &&mut Listener| it.token == CLIENTS;
+            self.listeners
+                .iter_mut()
+                .filter(clients)
+                .for_each(|it| it.ready = true);
+            self.accept(now);
+            let has_more = |it: &Listener| it.token == CLIENTS && it.ready;
+            if self.accept_retry_at.is_some() || !self.listeners.iter().any(has_more) {
+                return;
+            }
+        }
     }
 
     /// Returns the time up to which this turn handles deadlines. This is `began` if all ready
@@ -489,14 +530,18 @@ impl Server {
         if requested.reopen_log {
             info!("SIGUSR1: the log is opened anew");
         }
-        if requested.sigusr2 {
-            info!("SIGUSR2 is ignored: it has no meaning yet");
+        if requested.drain {
+            match self.node.is_draining() || self.node.is_stopping() {
+                false => info!("SIGUSR2: the server drains"),
+                true => info!("SIGUSR2 changes nothing: the server drains or stops already"),
+            }
+            self.node.handle_drain(self.sockets.now());
         }
         if requested.stop {
             info!("stopping: {} connections", self.node.connections());
-            self.listeners.clear();
-            self.is_accept_failing = false;
-            self.node.handle_stop(self.sockets.now());
+            let now = self.sockets.now();
+            self.node.handle_stop(now);
+            self.obey_phase(now);
         }
     }
 

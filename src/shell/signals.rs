@@ -6,7 +6,7 @@
 //! | SIGTERM, SIGINT | stop; a second one stops at once |
 //! | SIGHUP | read certificates, keys and the herd secret again, and open the log file again |
 //! | SIGUSR1 | open the log file again |
-//! | SIGUSR2 | none yet: the signal is logged and ignored |
+//! | SIGUSR2 | drain, then stop; a second one does nothing |
 //! | SIGXFSZ | none: when a file reaches the size limit, the write fails with an error instead |
 //!
 //! A process inherits its signal mask from its parent, also across `exec` (sigprocmask(2)). A
@@ -62,8 +62,8 @@ pub struct SignalRequests {
     pub reload: bool,
     /// Open the log file again, and do nothing else: SIGUSR1.
     pub reopen_log: bool,
-    /// SIGUSR2 was received. It has no effect in this version: the loop only logs it.
-    pub sigusr2: bool,
+    /// Drain, then stop: SIGUSR2.
+    pub drain: bool,
 }
 
 /// Unblocks the signals that end a process, in case the parent blocked them. `herd-journal` calls
@@ -177,7 +177,7 @@ impl Signals {
             stop: self.flags.stop.swap(false, Ordering::SeqCst),
             reload: self.flags.reload.swap(false, Ordering::SeqCst),
             reopen_log: self.flags.reopen_log.swap(false, Ordering::SeqCst),
-            sigusr2: self.flags.sigusr2.swap(false, Ordering::SeqCst),
+            drain: self.flags.sigusr2.swap(false, Ordering::SeqCst),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 60] = [
+const REACHED_BY: [(&str, &str, &str); 61] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -123,6 +123,11 @@ const REACHED_BY: [(&str, &str, &str); 60] = [
         "turn_ms",
         "behaviour/turns.rs",
         "clients_of_one_address_do_not_delay_another_in_a_turn",
+    ),
+    (
+        "drain_ms",
+        "behaviour/draining.rs",
+        "clients_are_closed_evenly_and_no_answer_is_lost",
     ),
     (
         "stop_ms",

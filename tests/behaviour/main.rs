@@ -20,6 +20,7 @@ mod commands;
 mod crowds;
 mod descriptors;
 mod disk;
+mod draining;
 mod expiry;
 mod fleet;
 mod flood;

@@ -130,6 +130,8 @@ limits! {
     /// Time that one turn of the loop may spend on reading, for all connections together; the next
     /// turn reads from the neighbours first, then from the clients that this turn did not read.
     turn_ms = 2, 1..=1_000;
+    /// Time over which a draining server closes its clients, one after another; then it stops.
+    drain_ms = 10_000, 0..=3_600_000;
     /// Time for a stopping server to send the answers that it has begun.
     stop_ms = 5_000, 1..=600_000;
 

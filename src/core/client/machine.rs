@@ -10,6 +10,7 @@
 //!   Reading  ─ TlsUnexpected ──► Closing
 //!   Reading  ─ OutputStalled ──► Closing
 //!   Reading  ─ Stopped ────────► Closing
+//!   Reading  ─ Left ───────────► Closing
 //!   Reading  ─ JournalRefused ─► Closing
 //!   Closing  ─ JournalRefused ─► Closing
 //!   Reading  ─ Evicted ────────► Closing
@@ -92,6 +93,17 @@ pub struct PendingWhatsat {
     bound: u8,
 }
 
+/// What a client is doing when a drain looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It has no command in progress, and has sent nothing since the drain looked at it before.
+    Silent,
+    /// It has no command in progress.
+    BetweenCommands,
+    /// A command is unfinished or has no whole answer yet.
+    Busy,
+}
+
 enum State {
     Reading,
     Awaiting(Box<(CallId, PendingWhatsat)>),
@@ -126,6 +138,8 @@ enum Cause {
     TlsUnexpected,
     /// The server is stopping.
     Stopped,
+    /// The server drains, has told the client to leave, and the client is between two commands.
+    Left,
     /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
     /// The disk refuses writes to the journal. The output that is held back reports records as
@@ -138,7 +152,7 @@ enum Cause {
     Lingered,
 }
 
-const TRANSITIONS: [(StateKind, Cause, StateKind); 16] = {
+const TRANSITIONS: [(StateKind, Cause, StateKind); 17] = {
     use StateKind::{Awaiting, Closing, Reading};
     [
         (Reading, Cause::PlacesAsked, Awaiting),
@@ -150,6 +164,7 @@ const TRANSITIONS: [(StateKind, Cause, StateKind); 16] = {
         (Reading, Cause::TlsUnexpected, Closing),
         (Reading, Cause::OutputStalled, Closing),
         (Reading, Cause::Stopped, Closing),
+        (Reading, Cause::Left, Closing),
         (Reading, Cause::JournalRefused, Closing),
         (Closing, Cause::JournalRefused, Closing),
         (Reading, Cause::Evicted, Closing),
@@ -232,6 +247,12 @@ pub struct Client {
     /// rejected clients apart from other clients. A rejected client is `Closing` from the
     /// beginning.
     is_rejected: bool,
+    /// Whether a drain has told the client to leave. The client closes as soon as it is between two
+    /// commands. This is independent of the state, because a client can be told in each state.
+    is_leaving: bool,
+    /// Whether input has arrived since a drain last looked at the client, or it has connected since
+    /// the drain began.
+    has_spoken: bool,
     /// The token bucket for log lines about invalid, refused and failed commands of this client.
     /// `None` until there is such a line.
     log_share: Option<Box<LogShare>>,
@@ -268,6 +289,8 @@ impl Client {
             line_since: None,
             stalled_since: None,
             is_rejected: false,
+            is_leaving: false,
+            has_spoken: true,
             log_share: None,
         }
     }
@@ -659,6 +682,33 @@ impl Client {
         }
     }
 
+    /// A drain begins: input from before does not count as activity.
+    pub fn begin_drain(&mut self) {
+        self.has_spoken = false;
+    }
+
+    /// Returns what the client is doing, for a drain. `None` if the client is closing. A client that
+    /// has sent something since the last call is not silent.
+    pub fn activity(&mut self) -> Option<Activity> {
+        let has_spoken = std::mem::take(&mut self.has_spoken);
+        match self.state {
+            State::Closing { .. } => None,
+            State::Reading if self.input.is_empty() && self.output.is_empty() => {
+                Some(match has_spoken {
+                    true => Activity::BetweenCommands,
+                    false => Activity::Silent,
+                })
+            }
+            State::Reading | State::Awaiting(..) => Some(Activity::Busy),
+        }
+    }
+
+    /// The server drains. The client closes when every command that has arrived is answered, and no
+    /// part of another has arrived.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+    }
+
     /// Closes the client without the output that is held back, because the disk refuses the records
     /// that this output reports as stored. Does nothing if the client waits for Places.
     pub fn close_unstored(&mut self) {
@@ -781,6 +831,7 @@ impl Protocol for Client {
     }
 
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
+        self.has_spoken = true;
         if !self.input.is_empty() {
             self.input.extend(data);
             return self.resume_input(context);
@@ -924,6 +975,11 @@ impl Protocol for Client {
     /// stall, because the client cannot read that output.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
+        if self.is_leaving && self.activity().is_some_and(|it| it != Activity::Busy) {
+            // Long: the client's next command may be on its way, and closing with unread input could
+            // destroy answers.
+            self.close(Cause::Left, Linger::Long);
+        }
         let waits = !self.sendable_output(context.sendable_through()).is_empty()
             || matches!(self.state, State::Closing { .. });
         self.stalled_since = match waits {

@@ -16,4 +16,4 @@ mod machine;
 pub mod proxied;
 
 pub use self::close_reason::CloseReason;
-pub use self::machine::{Client, Effect, PendingWhatsat};
+pub use self::machine::{Activity, Client, Effect, PendingWhatsat};

@@ -95,7 +95,8 @@
 //!
 //! A tool that knows the secret can dial as `operator`, a name that no server has. After its
 //! `PROOF`, the acceptor sends the status of the server instead of `LIFE`. The operator may then
-//! send one `FORGET` or one `FOLLOW`, see below. The acceptor closes the connection if nothing comes for
+//! send one `FORGET`, one `FOLLOW` or one `DRAIN`, see below. The acceptor closes the connection if
+//! nothing comes for
 //! `linger_ms`.
 //!
 //! ```text
@@ -134,6 +135,7 @@
 //! | | `<bytes>:<maximum>:<ms>` | the last connection was closed `<ms>` milliseconds ago because the buffers held too much |
 //! | `forgotten` | number | the number of tombstones in the table; a server that sends this key understands `FORGET` and tombstones |
 //! | `followers` | number | the number of operators that follow the changes; a server that sends this key understands `FOLLOW` |
+//! | `phase` | `running`, `draining` | `draining`: the server takes no new clients, closes its clients, and then stops; a server that sends this key understands `DRAIN` |
 //! | `unlinked` | `<ms>:<name>` | a neighbour has had no link for `<ms>` milliseconds; one key for each such neighbour |
 //! | `lag` | `<ms>:<name>` | for `<ms>` milliseconds, a linked neighbour has not confirmed a change that it gets; one key for each such neighbour |
 //!
@@ -205,6 +207,25 @@
 //!   `output_stall_ms`.
 //! - `BYE`: the argument of `FOLLOW` is none, `max_followers` operators follow already, or the
 //!   server stops or begins a new life.
+//!
+//! # A server drains
+//!
+//! ```text
+//!   operator                                             acceptor
+//!   HERD …  PROOF …                               ◄─►    HERD …  PROOF …
+//!                                                 ◄──    STATUS …
+//!   DRAIN                                         ──►
+//!                                                 ◄──    DRAINING <clients> <ms>
+//! ```
+//!
+//! - `DRAIN`: the server takes no new clients, closes its clients one after another over `drain_ms`,
+//!   and then stops. SIGUSR2 has the same effect. See [`Node::handle_drain`].
+//! - `DRAINING`: the drain has begun. `<clients>` is the number of clients, and `<ms>` the time
+//!   until the server stops at the latest. A server that drains already gives the time that is left.
+//!
+//! Only an operator's session takes `DRAIN`. It does not wait for the disk.
+//!
+//! [`Node::handle_drain`]: crate::core::node::Node::handle_drain
 
 mod machine;
 pub mod proof;

@@ -40,7 +40,7 @@ impl Node {
     /// `clients.proxies`, the client is known only after the PROXY header: see
     /// [`crate::core::client::proxied`].
     pub(super) fn client_connected(&mut self, address: SocketAddr) -> Option<ConnId> {
-        if self.phase != Phase::Running {
+        if self.phase.is_stopping() {
             return None;
         }
         if self.settings.proxies.contains(address.ip()) {
@@ -52,9 +52,13 @@ impl Node {
         };
         let mut new_client = self.enter(from)?;
         let tls = new_client.tls.take();
-        Some(self.admit(tls, |id: ConnId| {
+        let id = self.admit(tls, |id: ConnId| {
             Session::Client(new_client.client(id.serial(), from))
-        }))
+        });
+        if self.phase == Phase::Draining {
+            self.drain.add(id);
+        }
+        Some(id)
     }
 
     /// Decides whether a client from this source is admitted. Returns `None` if the connection is
@@ -166,17 +170,24 @@ impl Node {
         });
     }
 
-    /// Updates the number of clients after the connection of a client was closed. If the server is
-    /// stopping and no client is left, also marks all connections dirty, and logs how many lines
-    /// were omitted.
+    /// Updates the number of clients after the connection of a client was closed. If no client is
+    /// left, a drain ends. If the server is stopping and no client is left, also marks all
+    /// connections dirty, and logs how many lines were omitted.
     pub(super) fn client_lost(&mut self, address: IpAddr, was_rejected: bool) {
         match was_rejected {
             true => self.admission.leave_rejected(),
             false => self.admission.leave(address),
         }
-        if self.admission.clients() == 0 && self.phase != Phase::Running {
-            self.mark_all_dirty(); // links with unsent records send them now
-            self.tally.log_budget.log_left_out(&self.settings.limits);
+        if self.admission.clients() > 0 {
+            return;
+        }
+        match self.phase {
+            Phase::Running => {}
+            Phase::Draining => self.end_drain_soon(),
+            Phase::Stopping | Phase::Overdue => {
+                self.mark_all_dirty(); // links that have records left send them now
+                self.tally.log_budget.log_left_out(&self.settings.limits);
+            }
         }
     }
 }

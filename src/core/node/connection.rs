@@ -64,6 +64,7 @@ impl Node {
             }
             Effect::Link(link::Effect::Replaces(old)) => self.replace_link(old, now),
             Effect::Link(link::Effect::RolledBack) => self.begin_life(now),
+            Effect::Link(link::Effect::Drain) => self.begin_drain(now),
             Effect::Link(link::Effect::Lost {
                 neighbour,
                 plaintext_retry,

@@ -20,6 +20,10 @@ impl Node {
             slot.session.check_invariants()?;
         }
         self.check_clients()?;
+        ensure!(
+            self.is_draining() == self.tally.drain_ends.is_some(),
+            "the server drains without an end, or has an end and does not drain"
+        );
         self.check_links()?;
         self.check_exchanges()?;
         self.check_buffers()?;

@@ -5,7 +5,7 @@
 //! | kind | what it may do | which |
 //! |---|---|---|
 //! | constructors | begin a server | [`Node::new`], [`Node::keep_journal`], [`Node::restore`], [`Node::journal_opened`] |
-//! | `handle_*(&mut self, …)` | an event happened: the only way in | a connection was accepted, made, flushed, lost; bytes, the end of input, a write; a name resolved; disk work done; deadlines; stop, reload |
+//! | `handle_*(&mut self, …)` | an event happened: the only way in | a connection was accepted, made, flushed, lost; bytes, the end of input, a write; a name resolved; disk work done; deadlines; drain, stop, reload |
 //! | `poll_*(&mut self, …)` | the next thing to do: the only way out | [`poll_request`](Node::poll_request), [`poll_disk_work`](Node::poll_disk_work), [`poll_dirty`](Node::poll_dirty), [`poll_output`](Node::poll_output), [`poll_disposition`](Node::poll_disposition) |
 //! | getters `(&self)` | nothing: asking twice gives the same | [`wants_read`](Node::wants_read), [`next_deadline`](Node::next_deadline), [`connections`](Node::connections), [`records`](Node::records), … |
 //!
@@ -78,6 +78,9 @@ mod buffers;
 mod certificates;
 mod clients;
 mod connection;
+#[cfg(test)]
+mod drained;
+mod draining;
 mod drive;
 #[cfg(test)]
 mod exchange_tls_tests;
@@ -129,6 +132,7 @@ use crate::core::session::tls_clock::TlsClock;
 use crate::core::session::unproven::UnprovenPeers;
 use crate::core::table::records::Records;
 use certificates::Certificates;
+use draining::Drain;
 use journaling::Journal;
 use session::Session;
 
@@ -191,6 +195,8 @@ enum Timer {
     /// The journal may have disk work or positions to write, or clients may have waited too long
     /// for the disk.
     Journal,
+    /// The next step of a drain.
+    Drain,
     /// The server is stopping. The connections that are still open are closed now.
     Stop,
 }
@@ -198,10 +204,21 @@ enum Timer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Running,
+    /// The server takes no new clients, and closes its clients one after another. Then it stops.
+    Draining,
     /// The server was asked to stop. It finishes the answers that it has begun.
     Stopping,
     /// The time for stopping is over, or a second stop was requested. All connections are closed.
     Overdue,
+}
+
+impl Phase {
+    fn is_stopping(self) -> bool {
+        match self {
+            Phase::Running | Phase::Draining => false,
+            Phase::Stopping | Phase::Overdue => true,
+        }
+    }
 }
 
 /// Three numbers. When one of them changes, links or waiting clients may have output to send: see
@@ -221,6 +238,8 @@ pub struct Node {
     settings: Settings,
     boot: BootId,
     phase: Phase,
+    /// The progress of the drain, if the phase is `Draining`.
+    drain: Drain,
     sessions: Slots<Slot>,
     admission: Admissions,
     /// The connections to the neighbours' port whose peers have not proven a name.
@@ -273,7 +292,7 @@ macro_rules! context {
             now: $now,
             settings: &$node.settings,
             boot: $node.boot,
-            is_stopping: $node.phase != crate::core::node::Phase::Running,
+            is_stopping: $node.phase.is_stopping(),
             clients: $node.admission.clients(),
             records: &mut $node.records,
             herd: &mut $node.herd,
@@ -316,6 +335,7 @@ impl Node {
         let mut node = Node {
             boot: BootId(entropy.next_u64()),
             phase: Phase::Running,
+            drain: Drain::default(),
             sessions: Slots::with_capacity(expected_connections(limits)),
             admission: Admissions::default(),
             unproven: UnprovenPeers::default(),
@@ -482,6 +502,7 @@ impl Node {
                     Timer::LogLeftOut => node.tally.log_budget.log_left_out(&node.settings.limits),
                     Timer::LogEvictions => node.log_evictions(now),
                     Timer::Journal => node.journal_due(now),
+                    Timer::Drain => node.drain_due(now),
                     Timer::Stop => {
                         node.phase = Phase::Overdue;
                         node.mark_all_dirty();
@@ -514,11 +535,13 @@ impl Node {
     }
 
     fn stop(&mut self, now: Now) {
-        if self.phase != Phase::Running {
+        if self.phase.is_stopping() {
             self.phase = Phase::Overdue;
             return self.mark_all_dirty();
         }
         self.phase = Phase::Stopping;
+        self.drain = Drain::default();
+        self.tally.drain_ends = None;
         // The lines that these two calls log have later deadlines, and the server may end before
         // then.
         self.log_evictions(now);
@@ -554,10 +577,16 @@ impl Node {
         self.deadlines.next()
     }
 
-    /// Whether the server was asked to stop, and no connection is left.
+    /// Whether the server is stopping: it was asked to stop, or has drained.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.phase.is_stopping()
+    }
+
+    /// Whether the server is stopping, and no connection is left.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.phase != Phase::Running && self.sessions.is_empty()
+        self.phase.is_stopping() && self.sessions.is_empty()
     }
 
     /// Returns the number of connections.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use log::{debug, warn};
 
 use super::session::Session;
-use super::{ConnId, Node, Phase, Request, Slot, Timer};
+use super::{ConnId, Node, Request, Slot, Timer};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Now;
 use crate::core::base::settings::{HostPort, NeighbourTls, TlsMode};
@@ -94,7 +94,7 @@ impl Node {
     }
 
     pub(super) fn redial_due(&mut self, neighbour: NeighbourId, now: Now) {
-        if self.herd.get(neighbour).is_dial_due(now.time) && self.phase == Phase::Running {
+        if self.herd.get(neighbour).is_dial_due(now.time) && !self.phase.is_stopping() {
             self.dial(neighbour, now);
         }
     }
@@ -103,7 +103,7 @@ impl Node {
     /// their addresses are known now.
     pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in self.herd.ids() {
-            if self.herd.get(neighbour).is_looking_up() && self.phase == Phase::Running {
+            if self.herd.get(neighbour).is_looking_up() && !self.phase.is_stopping() {
                 self.dial(neighbour, now);
             }
         }

@@ -76,6 +76,18 @@ fn an_operator_that_asks_for_nothing_more_does_not_wait_for_a_hung_disk() {
 }
 
 #[test]
+fn a_drain_does_not_wait_for_a_hung_disk() {
+    let mut node = node_with_a_hung_disk();
+    let id = operator(&mut node);
+    node.handle_data_received(id, b"DRAIN\n", at(1));
+    assert_eq!(
+        flush(&mut node, id, 1),
+        ("DRAINING 0 10000\n".to_owned(), Disposition::Finish)
+    );
+    assert!(node.is_draining() || node.is_stopping());
+}
+
+#[test]
 fn a_forget_does_not_wait_for_a_hung_disk_for_ever() {
     let mut node = node_with_a_hung_disk();
     let id = operator(&mut node);

@@ -46,7 +46,7 @@ impl Node {
     /// becomes a client session. Otherwise the connection is closed.
     pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
         let new_client = match self.phase {
-            Phase::Running => self.enter(from),
+            Phase::Running | Phase::Draining => self.enter(from),
             Phase::Stopping | Phase::Overdue => None,
         };
         let Some(slot) = self.sessions.get_mut(id) else {
@@ -56,6 +56,9 @@ impl Node {
             Some(new_client) => {
                 slot.session = Session::Client(new_client.client(id.serial(), from));
                 slot.tls = new_client.tls.map(Box::new);
+                if self.phase == Phase::Draining {
+                    self.drain.add(id);
+                }
             }
             None => {
                 if let Some(proxied) = slot.session.proxied_mut() {

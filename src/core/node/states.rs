@@ -1,5 +1,5 @@
-//! The names of the states of a [`Node`]'s state machines. The simulator counts the faults that it
-//! injects by these states.
+//! The names of the states of a [`Node`]'s state machines, and how many connections it has. The
+//! simulator counts the faults that it injects by these states.
 
 use super::{ConnId, Node};
 use crate::core::session::protocol::Protocol;
@@ -19,6 +19,19 @@ impl Node {
         self.sessions
             .iter()
             .filter_map(|(id, slot)| Some((id, slot.session.client()?.state_name())))
+    }
+
+    /// Returns the number of admitted clients that are connected.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.admission.clients()
+    }
+
+    /// Returns the number of neighbours, and how many of them have a link that is up.
+    #[must_use]
+    pub fn links(&self) -> (usize, usize) {
+        let up = self.herd.iter().filter(|it| it.link().is_some());
+        (self.herd.iter().count(), up.count())
     }
 
     /// Returns the name of each neighbour with the state of dialling it, one of

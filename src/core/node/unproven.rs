@@ -8,7 +8,7 @@ use std::time::Duration;
 use log::{debug, warn};
 
 use super::session::Session;
-use super::{ConnId, Node, Phase, Timer};
+use super::{ConnId, Node, Timer};
 use crate::core::base::clock::Now;
 use crate::core::base::settings::TlsMode;
 use crate::core::link::Link;
@@ -30,7 +30,7 @@ impl Node {
     /// Accepts a connection to the neighbours' port, if the connection gets a slot. The slot is
     /// checked before any TLS work.
     pub(super) fn neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
-        if self.phase != Phase::Running {
+        if self.phase.is_stopping() {
             return None;
         }
         let grant = self.admit_unproven(address, now)?;
@@ -107,7 +107,7 @@ impl Node {
     pub(super) fn look_up_diallers(&mut self, now: Now) {
         self.update_dialler_addresses();
         let remaining: Vec<NeighbourId> = self.herd.ids().skip(self.look_ups_done).collect();
-        if remaining.is_empty() || self.phase != Phase::Running {
+        if remaining.is_empty() || self.phase.is_stopping() {
             return;
         }
         for id in remaining {

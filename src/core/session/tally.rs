@@ -133,6 +133,8 @@ pub struct Tally {
     pub buffers: BufferBudget,
     /// The maximum number of clients, for the `STATUS` line.
     pub max_clients: u64,
+    /// The time at which the drain ends, if the server drains. For the `STATUS` line.
+    pub drain_ends: Option<Time>,
     /// A bucket for each origin. The bucket contains one token for each new client that `IAMAT`s
     /// from this origin may still add.
     new_names: OriginBuckets,
@@ -162,6 +164,7 @@ impl Tally {
             places_budget: PlacesBudget::default(),
             buffers,
             max_clients: 0,
+            drain_ends: None,
             new_names: OriginBuckets::default(),
         }
     }

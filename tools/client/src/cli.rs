@@ -55,7 +55,8 @@ const USAGE: &str = "\
 herd-client [OPTIONS] <SERVER> [COMMAND]...
        herd-client status [OPTIONS]    check the herd (herd-client status --help)
        herd-client forget <CLIENT>     make the herd forget a client (herd-client forget --help)
-       herd-client follow <SERVER>     print each change as it happens (herd-client follow --help)";
+       herd-client follow <SERVER>     print each change as it happens (herd-client follow --help)
+       herd-client drain <NAME>        make a server drain and stop (herd-client drain --help)";
 
 // At most 79 columns, so that the lines fit every terminal.
 const AFTER_HELP: &str = "\

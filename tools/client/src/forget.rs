@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use herd_client::standing::Forgotten;
+use herd_client::standing::{Done, Forgotten, Wish};
 use herd_mio::config::Member;
 use herd_mio::core::wire::escape::Escaped;
 use herd_mio::core::wire::message::{MAX_CLIENT_BYTES, is_client_name};
@@ -14,7 +14,7 @@ use herd_testkit::failure::Failure;
 use herd_testkit::output;
 
 use crate::operator::{self, HerdOptions, seconds};
-use crate::survey::{self, Question};
+use crate::survey::{self, Answer, Question};
 
 /// Make a herd forget a client
 ///
@@ -74,7 +74,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         secrets: question.secrets.clone(),
         tls: question.tls.clone(),
         timeout: question.timeout,
-        forget: Some(client),
+        wish: Some(Wish::Forget(client)),
     };
     // A server of an older version refuses a tombstone, and the link that it comes by.
     let asked = survey::ask_all(&members, question);
@@ -112,9 +112,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
         .map(|one| one.answer);
     let name = &target.name;
     match answer {
-        Some(Ok(answer)) if answer.forgotten.is_some() => {
-            let text = answer.forgotten.map(|it| in_words(&shown, name, it));
-            output::say(text.unwrap_or_default());
+        Some(Ok(Answer {
+            done: Some(Done::Forgotten(forgotten)),
+            ..
+        })) => {
+            output::say(in_words(&shown, name, forgotten));
         }
         Some(Ok(_)) | None => {
             return Err(Failure::Failed(format!("{name} was not asked")));

@@ -1,14 +1,14 @@
 //! `herd-client`: sends commands to a server of a herd, from a prompt or from a script.
-//! `herd-client status` asks all servers of a herd for their status, and
-//! `herd-client forget` has a herd forget a client. `herd-client follow` prints the changes of a
-//! server.
+//! `herd-client status` asks all servers of a herd for their status. `herd-client forget` has a
+//! herd forget a client. `herd-client follow` prints the changes of a server. `herd-client drain`
+//! has a server drain.
 //!
 //! ```text
 //!   cli ──► Target ──► pipe   (a script: everything at once, answers as they come)   ──► connection ──► answers
 //!     (dial)       └─► prompt ──► session (a person: one command, one answer)        ──┘  (wire)   (framing, sans-IO)
 //!                                     helpers (iamat, whatsat)           show, places, printable (what is printed)
 //!   status ──► survey (standing) ──► problems ──► report
-//!   forget ──► survey (standing)
+//!   forget, drain ──► survey (standing)
 //!   follow ──► standing
 //! ```
 
@@ -30,6 +30,7 @@ use crate::show::Show;
 mod answers;
 mod cli;
 mod connection;
+mod drain;
 mod failure;
 mod follow;
 mod forget;
@@ -59,6 +60,9 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|first| first == "follow") {
         return follow::main(&arguments);
+    }
+    if arguments.first().is_some_and(|first| first == "drain") {
+        return drain::main(&arguments);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

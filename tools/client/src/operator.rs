@@ -90,7 +90,7 @@ impl HerdOptions {
             secrets,
             tls,
             timeout,
-            forget: None,
+            wish: None,
         };
         Ok((herd, question))
     }

@@ -1,6 +1,6 @@
 //! Asks one server for its status, over its port for neighbours. The asking program dials as
 //! `operator` and has to prove that it knows the secret. With TLS it also needs a certificate for
-//! that name. It may also have the server forget a client.
+//! that name. It may also have the server forget a client, or drain.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -64,6 +64,9 @@ pub struct Standing {
     /// The number of operators that follow its changes. `None` for older versions, which cannot be
     /// followed.
     pub followers: Option<u64>,
+    /// Whether it drains: it closes its clients, and then stops. `None` for older versions, which
+    /// cannot drain.
+    pub is_draining: Option<bool>,
     /// The number of questions to Google Places in the last 24 hours, and the greatest number that
     /// is allowed. `None` if any number is allowed, or for older versions.
     pub places_day: Option<(u64, u64)>,
@@ -145,6 +148,33 @@ pub struct Forgotten {
     pub ttl_ms: u64,
 }
 
+/// The answer of a server that drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// The number of clients that are connected.
+    pub clients: u64,
+    /// The time until it stops at the latest, in milliseconds.
+    pub ms: u64,
+}
+
+/// What a server is asked for after its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To forget the client of this name.
+    Forget(Vec<u8>),
+    /// To drain.
+    Drain,
+}
+
+/// A server's answer to a [`Wish`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// To [`Wish::Forget`].
+    Forgotten(Forgotten),
+    /// To [`Wish::Drain`].
+    Draining(Draining),
+}
+
 /// Whether the server refused the proof, because it has another secret.
 #[must_use]
 pub fn is_wrong_proof(error: &io::Error) -> bool {
@@ -164,25 +194,24 @@ pub fn ask(
     tls: Option<&NeighbourTls>,
     patience: Duration,
 ) -> io::Result<Standing> {
-    let asked = ask_to_forget(address, name, secret, tls, None, patience);
+    let asked = ask_for(address, name, secret, tls, None, patience);
     asked.map(|(standing, _)| standing)
 }
 
-/// Like [`ask`]. With `forget`, the server is also asked to forget the client of that name, and
-/// reports the result.
+/// Like [`ask`]. With `wish`, the server is also asked to do that, and reports the result.
 ///
 /// # Errors
-/// As [`ask`]; or the server cannot forget the client.
-pub fn ask_to_forget(
+/// As [`ask`]; or the server cannot do it.
+pub fn ask_for(
     address: SocketAddr,
     name: &str,
     secret: &Secret,
     tls: Option<&NeighbourTls>,
-    forget: Option<&[u8]>,
+    wish: Option<&Wish>,
     patience: Duration,
-) -> io::Result<(Standing, Option<Forgotten>)> {
+) -> io::Result<(Standing, Option<Done>)> {
     with_offer(tls, patience, |tls, patience| {
-        ask_once(address, name, secret, tls, forget, patience)
+        ask_once(address, name, secret, tls, wish, patience)
     })
 }
 
@@ -214,11 +243,11 @@ fn ask_once(
     name: &str,
     secret: &Secret,
     tls: Option<&NeighbourTls>,
-    forget: Option<&[u8]>,
+    wish: Option<&Wish>,
     patience: Duration,
-) -> io::Result<(Standing, Option<Forgotten>)> {
+) -> io::Result<(Standing, Option<Done>)> {
     let (stream, _) = connect(address, name, tls, patience)?;
-    explained(converse(stream, name, secret, forget), patience)
+    explained(converse(stream, name, secret, wish), patience)
 }
 
 /// A connection to a server, with or without TLS.
@@ -396,23 +425,40 @@ fn converse(
     stream: impl Stream,
     name: &str,
     secret: &Secret,
-    forget: Option<&[u8]>,
-) -> io::Result<(Standing, Option<Forgotten>)> {
+    wish: Option<&Wish>,
+) -> io::Result<(Standing, Option<Done>)> {
     let (mut stream, standing) = introduce(stream, name, secret)?;
-    let Some(client) = forget else {
+    let Some(wish) = wish else {
         return Ok((standing, None));
     };
-    if standing.forgotten.is_none() {
-        return Err(io::Error::other(
-            "it runs a version that cannot forget a client; upgrade it",
-        ));
+    let (is_understood, what, command) = match wish {
+        Wish::Forget(client) => (
+            standing.forgotten.is_some(),
+            "forget a client",
+            [b"FORGET ", &**client, b"\n"].concat(),
+        ),
+        Wish::Drain => (standing.is_draining.is_some(), "drain", b"DRAIN\n".to_vec()),
+    };
+    if !is_understood {
+        return Err(io::Error::other(format!(
+            "it runs a version that cannot {what}; upgrade it"
+        )));
     }
-    let command = [b"FORGET ", client, b"\n"].concat();
     stream.get_mut().write_all(&command)?;
     stream.get_mut().flush()?;
     let answer = line(&mut stream)?;
-    let forgotten = forgotten(&answer).ok_or_else(|| unexpected(&answer))?;
-    Ok((standing, Some(forgotten)))
+    let done = match wish {
+        Wish::Forget(_) => forgotten(&answer).map(Done::Forgotten),
+        Wish::Drain => draining(&answer).map(Done::Draining),
+    };
+    let done = done.ok_or_else(|| unexpected(&answer))?;
+    Ok((standing, Some(done)))
+}
+
+/// `DRAINING <clients> <ms>`
+fn draining(line: &str) -> Option<Draining> {
+    let (clients, ms) = of_two(line.strip_prefix("DRAINING ")?, ' ')?;
+    Some(Draining { clients, ms })
 }
 
 /// `FORGOTTEN <known or unknown> <ttl>`
@@ -527,6 +573,7 @@ fn standing(line: &str) -> Option<Standing> {
         buffers: value("buffers").and_then(buffers),
         forgotten: known("forgotten")?,
         followers: known("followers")?,
+        is_draining: value("phase").map(|phase| phase == "draining"),
         unlinked: timed("unlinked").collect::<Option<_>>()?,
         secret: value("secret").and_then(|text| of_two(text, '/')),
         plain: number("plain"),
@@ -647,6 +694,7 @@ mod tests {
             }),
             forgotten: Some(12),
             followers: Some(2),
+            is_draining: Some(true),
             unlinked: vec![("Bernard".into(), 70)],
             linked: vec!["Riley".into(), "Juzang".into()],
             links: vec![
@@ -654,7 +702,7 @@ mod tests {
                 link("Juzang", 9, None, 2, 80),
             ],
         };
-        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 new_names_refused=14 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 forgotten=12 followers=2 unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
+        let line = "STATUS boot=0123456789abcdef wall=7 records=3 digest=00000000000000ff clients=1 stale=4 refused=5 ahead=6 behind=8 refused_by_address=12 unproven_displaced=9 unproven_crowded=10 unproven_throttled=11 places_asked=11 evicted=13 new_names_refused=14 version=9.8.7 secret=1/2 plain=1 handshakes=plain-text:3,cut-off:1 disk=refusing:1200:4096 table=full clocks=behind max_clients=50 places_day=9:10 buffers=70:700:7 forgotten=12 followers=2 phase=draining unlinked=70:Bernard lag=80:Juzang link=0:-12:0:Riley later=what=ever link=9:?:2:Juzang";
         assert_eq!(standing(line), Some(expected));
         for bad in [
             "",
@@ -686,6 +734,18 @@ mod tests {
             "BYE no",
         ] {
             assert_eq!(forgotten(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_drain_is_taken_apart() {
+        let yes = Draining {
+            clients: 3,
+            ms: 10_000,
+        };
+        assert_eq!(draining("DRAINING 3 10000"), Some(yes));
+        for bad in ["DRAINING", "DRAINING 3", "DRAINING 3 -1", "BYE no"] {
+            assert_eq!(draining(bad), None, "{bad}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herd_client::standing::{Forgotten, Standing, ask_to_forget};
+use herd_client::standing::{Done, Standing, Wish, ask_for};
 use herd_mio::config::Member;
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_testkit::clock::{self, now};
@@ -23,8 +23,8 @@ pub(crate) struct Answer {
     pub(crate) ahead_ms: i128,
     /// Whether it refused the first of this program's secrets, and took the second.
     pub(crate) refused_primary: bool,
-    /// The server's confirmation that it forgot a client, if the question asked for that.
-    pub(crate) forgotten: Option<Forgotten>,
+    /// The result of the `wish`, if the question has one.
+    pub(crate) done: Option<Done>,
 }
 
 /// A server, and its answer or the reason why there is none.
@@ -38,8 +38,8 @@ pub(crate) struct Question {
     pub(crate) secrets: Secrets,
     pub(crate) tls: Option<NeighbourTls>,
     pub(crate) timeout: Duration,
-    /// The client that the server has to forget, if any.
-    pub(crate) forget: Option<Vec<u8>>,
+    /// What the server has to do besides sending its status, if anything.
+    pub(crate) wish: Option<Wish>,
 }
 
 /// This machine's wall clock, in milliseconds since 1970.
@@ -141,9 +141,9 @@ fn ask(
         let (secrets, tls) = (&question.secrets, question.tls.as_ref());
         for secret in secrets.accepted() {
             let before = wall_ms();
-            let forget = question.forget.as_deref();
-            match ask_to_forget(address, &member.name, secret, tls, forget, left) {
-                Ok((mut standing, forgotten)) => {
+            let wish = question.wish.as_ref();
+            match ask_for(address, &member.name, secret, tls, wish, left) {
+                Ok((mut standing, done)) => {
                     // Without TLS in the herd's file, plain links are no problem.
                     standing.plain = standing.plain.filter(|_| tls.is_some());
                     let wall = standing.wall.map(|wall| i128::from(wall / 1_000_000));
@@ -152,7 +152,7 @@ fn ask(
                         standing,
                         ahead_ms,
                         refused_primary: secret != secrets.primary(),
-                        forgotten,
+                        done,
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::TimedOut => {

@@ -20,6 +20,7 @@
 //! ```
 
 mod acknowledgement;
+mod drain;
 mod feed;
 mod follow;
 mod forget;
@@ -76,6 +77,8 @@ pub enum Effect {
     /// Begin a new life. The neighbour has a position that no `SYNC` of ours has sent, so our
     /// history was rolled back.
     RolledBack,
+    /// Drain: an operator asks for it.
+    Drain,
     /// Dial the neighbour again, because a connection that we dialled is lost.
     Lost {
         /// The neighbour that was dialled.
@@ -113,7 +116,7 @@ enum State {
         boot: BootId,
     },
     /// The other side is an operator, and was sent the status. The operator may send `FORGET` or
-    /// `FOLLOW`.
+    /// `FOLLOW` or `DRAIN`.
     Serving,
     /// An operator has sent `FORGET`. The answer waits until the tombstone, which is the change
     /// `seq`, is stored as durably as the record of an answered `IAMAT`. `had_position` is whether
@@ -359,8 +362,8 @@ impl Link {
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
-    /// the effect of a `LIFE` line, if there is one. Other lines have no effect. A closing link
-    /// consumes all bytes.
+    /// the effect of a `LIFE` or `DRAIN` line, if there is one. Other lines have no effect. A closing
+    /// link consumes all bytes.
     fn process_lines(
         &mut self,
         bytes: &[u8],
@@ -407,8 +410,8 @@ impl Link {
             };
             match outcome {
                 Ok(None) => {}
-                // Only `LIFE` has an effect, and a link has only one `LIFE`. So no effect is
-                // overwritten.
+                // Only `LIFE` and `DRAIN` have an effect, and a link has only one of them, once. So
+                // no effect is overwritten.
                 Ok(wanted) => effect = wanted,
                 Err(reason) => self.protocol_error(reason, context),
             }
@@ -479,6 +482,7 @@ impl Link {
             (b"FORGET", [client], State::Serving) => self.forget_received(client, context),
             (b"FOLLOW", [start], State::Serving) => self.follow_received(start, context),
             (b"ALIVE", [], State::Following) => Ok(()),
+            (b"DRAIN", [], State::Serving) => return Ok(Some(self.drain_received(context))),
             (b"SYNC", [_], State::Linked { .. }) => Err("a SYNC without a position".into()),
             (b"KEPT", [position], State::Linked { .. }) => {
                 let position = parse_number(position).ok_or("a KEPT without a position")?;

@@ -87,6 +87,11 @@ fn status(secret_number: usize, context: &mut Context<'_>) -> String {
         records.tombstones(),
         context.herd.followers().len()
     ));
+    let phase = match tally.drain_ends {
+        None => "running",
+        Some(_) => "draining",
+    };
+    add(format_args!(" phase={phase}"));
     let quota = &settings.places.quota;
     if let Some(asked) = tally.places_budget.questions_in_a_day(quota, now) {
         add(format_args!(" places_day={asked}:{}", quota.per_day));

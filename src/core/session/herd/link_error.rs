@@ -139,6 +139,8 @@ pub enum LinkError {
     TooManyFollowers(u64),
     /// A follower did not take any of its output for this number of milliseconds.
     NotRead(u64),
+    /// An operator was told that this server drains.
+    Draining,
 }
 
 impl LinkError {
@@ -256,6 +258,7 @@ impl fmt::Display for LinkError {
                 f,
                 "it read nothing for {ms} ms (limits.output_stall_ms); it may resume from its position"
             ),
+            LinkError::Draining => f.write_str("told that this server drains"),
         }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Disk,
     /// A table is full, so unknown clients are refused
     Table,
+    /// A server drains: it takes no new clients, and stops soon
+    Draining,
     /// The limit of connected clients is reached
     Clients,
     /// The limit of questions to Google Places is reached
@@ -203,6 +205,16 @@ impl Findings {
                 ),
             ),
             Some(Disk::Busy { .. } | Disk::None | Disk::Well) | None => {}
+        }
+        if standing.is_draining == Some(true) {
+            self.add(
+                Kind::Draining,
+                Some(name),
+                format!(
+                    "{name} drains: it takes no new clients, has {} left, and stops soon",
+                    Counted(standing.clients, "client")
+                ),
+            );
         }
         if standing.is_table_full {
             self.add(

@@ -154,6 +154,7 @@ fn server(one: &Asked) -> Value {
         "version": it.version,
         "records": it.records,
         "forgotten": it.forgotten,
+        "draining": it.is_draining,
         "digest": format!("{:016x}", it.digest),
         "clients": it.clients,
         "max_clients": it.max_clients,
