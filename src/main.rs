@@ -19,6 +19,7 @@ use herd_mio::logging::{self, LogError, Reserve};
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::memory::{Budget, MemoryLimits};
 use herd_mio::shell::reload::Reload;
+use herd_mio::shell::service_manager::ServiceManager;
 use herd_mio::shell::signals::SignalFlags;
 use herd_mio::shell::start::{self, StartError};
 
@@ -166,6 +167,7 @@ fn serve(mut config: Config, signal_flags: SignalFlags) -> ExitCode {
         config.journal.as_ref(),
         reload,
         signal_flags,
+        ServiceManager::from_environment(),
     );
     let served = match started {
         Err(StartError::Stopped) => {
@@ -173,11 +175,13 @@ fn serve(mut config: Config, signal_flags: SignalFlags) -> ExitCode {
             Ok(())
         }
         Err(error) => Err(error.to_string()),
-        Ok(server) => report_ready(&server, &name, &log_name, &config.notes).and_then(|()| {
-            server
-                .run()
-                .map_err(|error| format!("the event loop failed: {error}"))
-        }),
+        Ok(mut server) => {
+            report_ready(&mut server, &name, &log_name, &config.notes).and_then(|()| {
+                server
+                    .run()
+                    .map_err(|error| format!("the event loop failed: {error}"))
+            })
+        }
     };
     match served {
         Ok(()) => {
@@ -214,9 +218,9 @@ fn reload(tls_files: TlsFiles, secret_source: SecretSource) -> Reload {
     }
 }
 
-/// Reports in the log and on the standard output where the server listens.
+/// Reports in the log, on the standard output and to the service manager that the server is ready.
 fn report_ready(
-    server: &Server,
+    server: &mut Server,
     name: &str,
     log_name: &str,
     notes: &[String],
@@ -234,6 +238,7 @@ fn report_ready(
     }
     info!("{ready}, process {}", std::process::id());
     notes.iter().for_each(|note| warn!("{note}"));
+    server.tell_ready();
     let log = match log_name {
         "-" => "log on the standard error".to_owned(),
         file => format!("log in {file}"),

@@ -3,7 +3,18 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::core::base::clock::{Now, Time};
+
+/// Returns the system's monotonic clock in microseconds, as other processes see it.
+#[must_use]
+pub fn monotonic_micros() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds * 1_000_000 + nanos / 1_000
+}
 
 /// A pair of clocks: monotonic time counts from the moment when the pair was created, wall time
 /// from 1970.

@@ -39,6 +39,7 @@ use crate::shell::executor::Executor;
 use crate::shell::look_up::{self, LookedUp};
 use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port, Ports};
 use crate::shell::reload::{Reload, Reloaded};
+use crate::shell::service_manager::{ServiceManager, Standing};
 use crate::shell::signals::{SignalFlags, Signals};
 use crate::shell::sockets::Sockets;
 use crate::shell::start::{JournalConfig, StartError};
@@ -99,6 +100,7 @@ pub struct Server {
     reloads: Executor<Reload, Reloaded>,
     reloaded: Receiver<Reloaded>,
     signals: Signals,
+    manager: ServiceManager,
     /// The longest time that a stop waits for the disk.
     stop_timeout: Duration,
     scratch: Box<[u8]>,
@@ -117,6 +119,7 @@ impl Server {
         journal: Option<&JournalConfig>,
         reload: Reload,
         requests: SignalFlags,
+        mut manager: ServiceManager,
     ) -> Result<Server, StartError> {
         let needed = |error| StartError::System {
             what: "cannot start the event loop".into(),
@@ -151,7 +154,10 @@ impl Server {
         let mut disk = None;
         if let Some(JournalConfig { directory, fsync }) = journal {
             node.keep_journal(*fsync);
-            let is_stopped = || signals.is_stop_requested();
+            let is_stopped = || {
+                manager.starting(clock.now().time);
+                signals.is_stop_requested()
+            };
             let restore = |entry: Entry<'_>| node.restore(entry);
             let (files, opened) = Disk::open(directory, &name, &waker, is_stopped, restore)?;
             node.journal_opened(opened);
@@ -184,6 +190,7 @@ impl Server {
             reloads: Executor::new("reload", 1, waker, report_reloaded, Reload::read),
             reloaded,
             signals,
+            manager,
             stop_timeout,
             scratch: vec![0; TURN_BYTES].into_boxed_slice(),
         };
@@ -218,9 +225,37 @@ impl Server {
                     self.node.handle_disk_done(done, now);
                 }
             }
+            self.manager.starting(now.time);
             if self.signals.is_stop_requested() {
                 return Err(StartError::Stopped);
             }
+        }
+    }
+
+    /// Returns the numbers for the service manager.
+    fn standing(&self) -> Standing {
+        let (neighbours, links_up) = self.node.links();
+        Standing {
+            records: self.node.records().positions(),
+            clients: self.node.clients(),
+            links_up,
+            neighbours,
+            is_draining: self.node.is_draining(),
+        }
+    }
+
+    /// Tells the service manager that the server is ready.
+    pub fn tell_ready(&mut self) {
+        if self.manager.is_there() {
+            let now = self.sockets.now().time;
+            self.manager.ready(self.standing(), now);
+        }
+    }
+
+    /// Does for the service manager what is due in a turn.
+    fn tell_manager(&mut self, now: Time) {
+        if self.manager.is_there() {
+            self.manager.turn_ended(self.standing(), now);
         }
     }
 
@@ -238,6 +273,7 @@ impl Server {
                 return Err(io::Error::other(reason.clone()));
             }
             let now = self.sockets.now();
+            self.tell_manager(now.time);
             if self.signals.take_requests().stop || give_up_at <= now.time {
                 return Err(io::Error::other(
                     "stopped before the disk had finished: a loss of power may undo what it was asked to keep last",
@@ -336,6 +372,7 @@ impl Server {
         let cutoff = self.deadline_cutoff(began, now.time);
         drive(&mut self.node, &mut self.sockets, cutoff);
         self.obey_phase(now);
+        self.tell_manager(now.time);
         Ok(())
     }
 
@@ -350,6 +387,7 @@ impl Server {
         if self.node.is_stopping() && !self.listeners.is_empty() {
             self.listeners.clear();
             self.is_accept_failing = false;
+            self.manager.stopping(now.time);
         }
     }
 
@@ -447,11 +485,16 @@ impl Server {
         if acceptable || is_ready || self.signals.is_pending() {
             return Some(Duration::ZERO);
         }
+        let for_manager = match self.manager.is_there() {
+            true => self.manager.deadline(self.standing()),
+            false => None,
+        };
         let deadline = self
             .node
             .next_deadline()
             .into_iter()
             .chain(self.accept_retry_at)
+            .chain(for_manager)
             .min()?;
         Some(deadline.since(now))
     }
@@ -519,6 +562,7 @@ impl Server {
                 Some(Err(error)) => warn!("the old herd secret stays in use: {error}"),
                 None => {}
             }
+            self.manager.reload_ended(now.time);
         }
     }
 
@@ -552,10 +596,15 @@ impl Server {
             secrets,
         } = &self.reload;
         info!("SIGHUP: the log is opened anew, {}", self.reload.describe());
-        if (certificates.is_some() || secrets.is_some())
-            && let Err(error) = self.reloads.submit(self.reload.clone())
-        {
+        let has_files = certificates.is_some() || secrets.is_some();
+        let now = self.sockets.now().time;
+        self.manager.reload_begins(now);
+        if !has_files {
+            return self.manager.reload_ended(now);
+        }
+        if let Err(error) = self.reloads.submit(self.reload.clone()) {
             warn!("nothing is read anew: no thread to read files: {error}");
+            self.manager.reload_ended(now);
         }
     }
 

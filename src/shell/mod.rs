@@ -10,6 +10,7 @@ pub mod look_up;
 pub mod memory;
 pub mod ports;
 pub mod reload;
+pub mod service_manager;
 pub mod signals;
 pub mod sockets;
 pub mod start;

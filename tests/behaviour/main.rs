@@ -65,6 +65,7 @@ mod secrets;
 mod signals;
 mod small_disk;
 mod stopping;
+mod supervision;
 mod tls;
 mod tls_endings;
 mod tls_failures;

@@ -12,6 +12,7 @@ use herd_mio::core::base::settings::HostPort;
 use herd_mio::shell::event_loop::Server;
 use herd_mio::shell::ports::Ports;
 use herd_mio::shell::reload::Reload;
+use herd_mio::shell::service_manager::ServiceManager;
 use herd_mio::shell::signals::SignalFlags;
 use herd_testkit::clock;
 use mio::Events;
@@ -68,7 +69,8 @@ impl Turn {
         let mut settings = settings()?;
         settings.limits.turn_ms = TURN_MS;
         let requests = SignalFlags::register().map_err(|error| format!("signals: {error}"))?;
-        let server = Server::start(settings, &ports, None, Reload::default(), requests)
+        let manager = ServiceManager::default();
+        let server = Server::start(settings, &ports, None, Reload::default(), requests, manager)
             .map_err(|error| error.to_string())?;
         let addresses = server
             .clients_addresses()
