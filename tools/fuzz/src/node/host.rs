@@ -203,6 +203,22 @@ impl Host {
             }
         }
         self.outside.closed.clear();
+        if !self.node.is_stopping() {
+            self.nobody_is_cut_short();
+        }
+    }
+
+    /// A client has all its answers when the server ends its own side of the connection, also while the server drains. What is said
+    /// over TLS is not known here.
+    fn nobody_is_cut_short(&mut self) {
+        for socket in self.outside.sockets.values_mut() {
+            if let (Peer::Mobile(mobile), None, true) =
+                (&mut socket.peer, &socket.shield, socket.is_finished)
+            {
+                assert!(mobile.is_content(), "cut short: {}", mobile.show());
+                mobile.hears_no_more();
+            }
+        }
     }
 
     /// Somebody comes in, from one of a few addresses.
@@ -210,6 +226,8 @@ impl Host {
         let address = SocketAddr::from(([192, 0, 2, from % 3], 4_000));
         let (now, speaks_tls) = (self.now(), self.speaks_tls());
         let (admitted, shield, is_welcome) = match &peer {
+            // Its port is closed.
+            Peer::Mobile(_) if self.node.is_draining() => return,
             Peer::Mobile(_) => {
                 let is_welcome = self.may_enter(address);
                 let shield = (is_welcome && speaks_tls).then(Shield::mobile);
@@ -478,6 +496,11 @@ impl Host {
         }
         self.ms = self.ms.max(until);
         self.turn();
+    }
+
+    /// Tells the process to drain.
+    pub(crate) fn drain(&mut self) {
+        self.node.handle_drain(self.now());
     }
 
     /// Tells the process to stop.

@@ -62,6 +62,11 @@ impl Mobile {
         self.has_given_up = true;
     }
 
+    /// The server has ended its own side of the connection: what it reads from now on is not answered.
+    pub(crate) fn hears_no_more(&mut self) {
+        self.is_over = true;
+    }
+
     /// The server has read this.
     pub(crate) fn says(&mut self, bytes: &[u8], ms: u64) {
         self.said.extend_from_slice(bytes);

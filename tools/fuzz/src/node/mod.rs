@@ -99,6 +99,7 @@ fn settings(kind: u8) -> Settings {
         }
     }
     settings.limits = Limits {
+        drain_ms: 2_000,
         max_clients: 6,
         max_clients_per_address: 4,
         max_unproven: 3,
@@ -119,7 +120,7 @@ fn settings(kind: u8) -> Settings {
     settings
 }
 
-/// One step of the story; whether the server is told to stop in it.
+/// One step of the story; whether the server is told to stop, or to drain and then stop, in it.
 fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::Result<bool> {
     match step % 32 {
         0 | 1 => {
@@ -189,6 +190,11 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
             1 => restart_neighbour(host, input.int_in_range(0..=DIALLED)?),
             _ => keep_alive(host),
         },
+        // The bits of the step that choose nothing else, so that older inputs keep their meaning.
+        31 if step == 127 => {
+            host.drain();
+            return Ok(true);
+        }
         _ => {
             if input.ratio(1, 4)? {
                 host.stop();
