@@ -4,14 +4,16 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use herd_testkit::client::{SOON, wait_until};
-use herd_testkit::herd::{Herd, Server};
+use herd_testkit::herd::{Herd, Server, server_program};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::outside::skipped;
 
 /// A service manager: the receiving end of `$NOTIFY_SOCKET`.
 struct Manager {
@@ -284,4 +286,97 @@ fn an_abstract_socket_is_used() {
     assert!(manager.next().starts_with("READY=1\n"));
     server.stop();
     assert_eq!(manager.next(), "STOPPING=1\nSTATUS=stopping");
+}
+
+/// The unit file and its drop-in, with the server's program of this build, in a directory.
+fn units(herd: &Herd) -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/package/systemd");
+    let directory = herd.directory.path().join("units");
+    let drop_ins = directory.join("herd-mio@.service.d");
+    fs::create_dir_all(&drop_ins).unwrap();
+    let unit = fs::read_to_string(package.join("herd-mio@.service")).unwrap();
+    let program = server_program().to_str().unwrap();
+    fs::write(
+        directory.join("herd-mio@.service"),
+        unit.replace("/usr/bin/herd-mio", program),
+    )
+    .unwrap();
+    let drop_in = "credentials.conf";
+    fs::copy(package.join(drop_in), drop_ins.join(drop_in)).unwrap();
+    directory
+}
+
+/// `systemd-analyze` with these arguments: whether it succeeds, and what it prints.
+fn analyze(arguments: &[&str], directory: &Path) -> Option<(bool, String)> {
+    let mut command = Command::new("systemd-analyze");
+    let output = command.args(arguments).current_dir(directory).output();
+    let Ok(output) = output else {
+        skipped("the unit file", "this machine has no systemd-analyze");
+        return None;
+    };
+    let text = [output.stdout, output.stderr].concat();
+    Some((
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    ))
+}
+
+#[test]
+fn the_unit_file_is_valid_and_leaves_the_server_little() {
+    let herd = Herd::single();
+    let directory = units(&herd);
+    let unit = "./herd-mio@Riley.service";
+    let Some((is_valid, told)) = analyze(&["verify", "--man=no", unit], &directory) else {
+        return;
+    };
+    // systemd before 253 does not know this type, and uses the line before.
+    let told = told.lines().filter(|line| {
+        !line.contains("Failed to parse service type, ignoring: notify-reload") && !line.is_empty()
+    });
+    let told: Vec<_> = told.collect();
+    assert!(is_valid && told.is_empty(), "{told:?}");
+    // A tenth of it: at most 2.0 of 10.
+    let security = [
+        "security",
+        "--offline=true",
+        "--threshold=20",
+        "./herd-mio@.service",
+    ];
+    let (is_low, told) = analyze(&security, &directory).unwrap();
+    assert!(is_low, "{told}");
+}
+
+/// What the unit file starts, and what its drop-in sets, is understood.
+#[test]
+fn the_command_lines_of_the_unit_file_work() {
+    let herd = Herd::single();
+    let unit = fs::read_to_string(units(&herd).join("herd-mio@.service")).unwrap();
+    let config = herd.config_file();
+    let command_line = |key: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key));
+        let line = line.unwrap().replace("%i", "Riley");
+        line.replace("/etc/herd-mio/herd.toml", config.to_str().unwrap())
+    };
+    // As the files in the directory that systemd makes for %d.
+    let secret = herd.directory.path().join("herd.secret");
+    fs::write(&secret, "one-secret\n").unwrap();
+    let start = |line: &str| {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        command
+            .args(words)
+            .current_dir(herd.directory.path())
+            .env("HERD_LOG_FILE", "-")
+            .env("HERD_SECRET_FILE", &secret)
+            .env("HERD_PLACES_KEY_FILE", &secret);
+        command
+    };
+    let check = start(&command_line("ExecStartPre=")).output().unwrap();
+    let told = [check.stdout, check.stderr].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert_eq!(check.status.code(), Some(0), "{told}");
+    let manager = Manager::new(&herd);
+    let server = manager.start(&mut start(&command_line("ExecStart=")));
+    assert!(manager.next().starts_with("READY=1\n"));
+    server.stop();
 }
