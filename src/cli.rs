@@ -118,6 +118,8 @@ Then, from another terminal:
   echo 'WHATSAT kiwi 10 5' | nc -N 127.0.0.1 10000
 
 Flags win over the environment, the environment wins over the file. An empty variable is as good as none.
+Signals: TERM and INT stop. HUP reads certificates, keys and the secret again, and opens the log again. USR1 opens
+the log again. USR2 drains: no new clients, the others are closed over limits.drain_ms, then it stops.
 Exit status: 0 after a clean stop, 1 if something failed while running, 2 for a mistake in usage or configuration.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
