@@ -75,6 +75,12 @@ impl Failure {
     }
 }
 
+/// The command line as clap knows it: for the manual page and the completions of shells.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Runs the whole program. Returns the exit status.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> ExitCode {

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::dial::TlsOptions;
 use clap::Parser;
-use herd_client::dial::TlsOptions;
 use herd_mio::config::Source;
 
 use crate::helpers;

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use herd_client::dial::Target;
+use crate::dial::Target;
 
 use crate::answers::{Answers, Nonsense};
 use crate::failure::{Failure, Status, commands};

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::standing::{Done, Draining, Wish};
 use clap::Parser;
-use herd_client::standing::{Done, Draining, Wish};
 use herd_mio::config::Member;
 use herd_mio::core::base::counted::Counted;
 use herd_testkit::failure::Failure;
@@ -46,6 +46,11 @@ Examples:
 
 Exit status: 0 if the server drains; 1 if not, or if that is not known; 2 for a mistake in usage or
 configuration.";
+
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
 
 /// The command; `arguments` are those of the program, the first of them `drain`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::standing::{Deadline, Proven, is_wrong_proof, prove};
 use clap::Parser;
-use herd_client::standing::{Deadline, Proven, is_wrong_proof, prove};
 use herd_mio::config::Member;
 use herd_mio::core::base::counted::Counted;
 use herd_mio::core::session::follower::{Position, Start, in_json};
@@ -117,6 +117,11 @@ fn start(text: &str) -> Result<Start, String> {
     Start::parse(text.as_bytes()).ok_or_else(|| {
         "not all, now, or a position: sixteen hexadecimal digits, -, and a number".to_owned()
     })
+}
+
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// Runs the command. `arguments` are the program's, and the first of them is `follow`.

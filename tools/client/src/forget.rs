@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::standing::{Done, Forgotten, Wish};
 use clap::Parser;
-use herd_client::standing::{Done, Forgotten, Wish};
 use herd_mio::config::Member;
 use herd_mio::core::wire::escape::Escaped;
 use herd_mio::core::wire::message::{MAX_CLIENT_BYTES, is_client_name};
@@ -51,6 +51,11 @@ Examples:
 
 Exit status: 0 if the client is forgotten, even if the server did not know it; 1 if it is not, or if
 the result is unknown; 2 for a mistake in usage or configuration.";
+
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
 
 /// The command; `arguments` are those of the program, the first of them `forget`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {

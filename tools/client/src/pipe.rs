@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use herd_client::dial::Target;
+use crate::dial::Target;
 
 use crate::connection::{Broken, Connection};
 use crate::failure::{self, Failure, Status, Stop};

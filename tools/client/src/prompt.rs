@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use herd_client::dial::Target;
+use crate::dial::Target;
 use herd_testkit::clock;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use herd_client::dial::Target;
+use crate::dial::Target;
 
 use crate::connection::{Broken, Connection};
 use crate::failure::{self, Failure, Stop};

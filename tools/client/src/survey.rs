@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use herd_client::standing::{Done, Standing, Wish, ask_for};
+use crate::standing::{Done, Standing, Wish, ask_for};
 use herd_mio::config::Member;
 use herd_mio::core::base::settings::{NeighbourTls, Secrets};
 use herd_testkit::clock::{self, now};
@@ -162,7 +162,7 @@ fn ask(
                 Err(error) => {
                     failure = format!("{address}: {error}");
                     // A wrong proof is refused at once, so the second secret has enough time.
-                    if !herd_client::standing::is_wrong_proof(&error) {
+                    if !crate::standing::is_wrong_proof(&error) {
                         break;
                     }
                 }

@@ -13,7 +13,7 @@ use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use herd_client::dial::{Session, Trust};
+use crate::dial::{Session, Trust};
 
 use crate::answers::Answers;
 
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::answers::{Answer, Expected};
     use crate::connection::Connection;
-    use herd_client::dial::{Target, TlsOptions};
+    use crate::dial::{Target, TlsOptions};
     use herd_mio::core::base::settings::HostPort;
     use rcgen::{CertifiedKey, generate_simple_self_signed};
     use rustls::pki_types::PrivateKeyDer;

@@ -45,6 +45,7 @@
 //! | `legacy.rs`, `new_api.rs` | the two APIs |
 //! | `invented.rs` | the places |
 //! | `certificates.rs`, `behaviour.rs`, `event.rs` | certificates, the faults, events for a log |
+//! | `cli.rs` | the command line of the program |
 //!
 //! It uses threads instead of an event loop: it is the other side of the tests, and should share
 //! little code with the server under test.
@@ -57,6 +58,7 @@
 
 mod behaviour;
 mod certificates;
+pub mod cli;
 mod connection;
 mod event;
 mod http;

@@ -60,6 +60,11 @@ Examples:
 Exit status: 0 if every server answered and there is no problem (ignored kinds do not count); 1 if
 not; 2 for a mistake in usage or configuration.";
 
+/// The command line as clap knows it.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Runs the command. `arguments` are the program's, and the first of them is `status`.
 pub(crate) fn main(arguments: &[OsString]) -> ExitCode {
     operator::main("herd-client status", arguments, run)

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::standing::{Buffers, Clocks, Disk, LinkStanding, Standing};
 use clap::ValueEnum;
-use herd_client::standing::{Buffers, Clocks, Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
 
 use crate::survey::{Answer, Asked};

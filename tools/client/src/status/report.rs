@@ -1,6 +1,6 @@
 //! The report of `herd-client status`, as text or as JSON.
 
-use herd_client::standing::{Disk, LinkStanding, Standing};
+use crate::standing::{Disk, LinkStanding, Standing};
 use herd_mio::core::base::counted::Counted;
 use serde_json::{Value, json};
 

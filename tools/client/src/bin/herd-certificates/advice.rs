@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use herd_mio::config::HerdConfig;
 use herd_mio::core::link::OPERATOR;
 
-use crate::cli::Cli;
 use crate::directory::Directory;
 use crate::subject::{CLIENTS, Subject};
+use herd_client::certificates::Cli;
 
 /// The advice after a run that made missing files.
 pub(crate) fn install(

@@ -34,12 +34,11 @@ use herd_testkit::failure::{self, Failure};
 use herd_testkit::{clock, output, signals};
 use time::OffsetDateTime;
 
-use crate::cli::Cli;
+use herd_client::certificates::Cli;
 
 mod advice;
 mod authority;
 mod certificate;
-mod cli;
 mod directory;
 mod inventory;
 mod list;

@@ -9,10 +9,10 @@ use time::{Duration, OffsetDateTime};
 use crate::advice;
 use crate::authority::{AUTHORITY_DAYS, Authority, NEW_AUTHORITY};
 use crate::certificate::Certificate;
-use crate::cli::Cli;
 use crate::directory::{Directory, Presence};
 use crate::inventory;
 use crate::subject::{self, AUTHORITY, CLIENTS, Subject};
+use herd_client::certificates::Cli;
 
 /// The actions for the standard output, and warnings for the standard error.
 #[derive(Default)]

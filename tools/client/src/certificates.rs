@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line of `herd-certificates`.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ const DEFAULT_DAYS: &str = "825";
 /// run it again when a server has joined the herd.
 #[derive(Debug, Parser)]
 #[command(name = "herd-certificates", version, after_help = AFTER_HELP, max_term_width = 110)]
-pub(crate) struct Cli {
+pub struct Cli {
     /// The TOML file that describes the herd, as for herd-mio [default: the course's herd of 2021]
     #[arg(long, value_name = "FILE", conflicts_with = "herd")]
-    pub(crate) config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
 
     /// A herd of the course, by year
     #[arg(long, value_name = "PRESET")]
@@ -27,23 +27,23 @@ pub(crate) struct Cli {
 
     /// The directory of the certificates and keys; it is made if it does not exist
     #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    pub out: PathBuf,
 
     /// The validity of new certificates, in days; the authority itself is valid for ten years
     #[arg(long, value_name = "DAYS", default_value = DEFAULT_DAYS, value_parser = clap::value_parser!(i64).range(1..=3653))]
-    pub(crate) days: i64,
+    pub days: i64,
 
     /// Also make clients.pem, for TLS with clients that connect to these names or IP addresses
     #[arg(long, value_name = "HOST,…", value_delimiter = ',')]
-    pub(crate) client_names: Vec<String>,
+    pub client_names: Vec<String>,
 
     /// Only replace the certificates and keys of these servers; `operator` and `clients` are allowed too
     #[arg(long, value_name = "NAME", num_args = 1..)]
-    pub(crate) renew: Vec<String>,
+    pub renew: Vec<String>,
 
     /// Only list the certificates in DIR and when they expire
     #[arg(long, conflicts_with_all = ["config", "herd", "days", "client_names", "renew"])]
-    pub(crate) list: bool,
+    pub list: bool,
 }
 
 // At most 79 columns, so that the lines fit every terminal.
@@ -76,7 +76,7 @@ used, or a certificate has expired; 2 for a mistake in usage or configuration.";
 
 impl Cli {
     /// The herd that the arguments name.
-    pub(crate) fn source(&self) -> Source {
+    pub fn source(&self) -> Source {
         match (&self.config, &self.herd) {
             (Some(path), _) => Source::File(path.clone()),
             (None, Some(year)) => Source::Preset(year.clone()),
