@@ -32,6 +32,7 @@ use crate::{drain, failure, follow, forget, helpers, pipe, prompt, status};
 pub fn command() -> Command {
     Cli::command()
         .disable_help_subcommand(true)
+        .subcommand_negates_reqs(true) // a subcommand has no SERVER
         .subcommand(status::command().name("status"))
         .subcommand(forget::command().name("forget"))
         .subcommand(follow::command().name("follow"))
