@@ -112,6 +112,15 @@ const fn abuse(name: &'static str) -> CaughtBy {
     }
 }
 
+/// Tests of the packages.
+const fn packages(name: &'static str) -> CaughtBy {
+    CaughtBy::Test {
+        package: "herd-package",
+        target: Target::Integration("package"),
+        name,
+    }
+}
+
 /// The bugs.
 ///
 /// One bug was tried and left out: it counted a link's position one too far after each `AT`. The
@@ -1783,6 +1792,30 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         from: "&& number(\"WATCHDOG_PID\", &pid)? != u64::from(own)",
         to: "&& number(\"WATCHDOG_PID\", &pid)? == 0",
         caught_by: unit("the_watchdog_s_variables_are_checked"),
+        missed: None,
+    },
+    Mutant {
+        name: "a program that needs libraries goes into the image without any",
+        file: "tools/package/src/image.rs",
+        from: "        Some(false) => Ok(program),\n",
+        to: "        Some(false) => Ok(program),\n        Some(true) if path.exists() => Ok(program),\n",
+        caught_by: packages("image::a_program_that_needs_libraries_is_refused"),
+        missed: None,
+    },
+    Mutant {
+        name: "the SBOM has crates that only other features need",
+        file: "tools/package/src/sbom.rs",
+        from: "            .filter(|package| built.contains(&(word(&package[\"name\"]), word(&package[\"version\"]))))\n",
+        to: "            .filter(|_| !built.is_empty())\n",
+        caught_by: packages("sbom::the_sbom_has_the_crates_that_cargo_compiles_and_no_others"),
+        missed: None,
+    },
+    Mutant {
+        name: "bash offers nothing behind a subcommand",
+        file: "tools/package/src/completions.rs",
+        from: "        .replace(&defined, &used)\n",
+        to: "        .replace(&used, &used)\n",
+        caught_by: packages("completions::bash_loads_the_completions"),
         missed: None,
     },
 ];
