@@ -12,7 +12,7 @@ pub(crate) fn root() -> PathBuf {
     tool.ancestors().nth(2).unwrap_or(tool).to_owned()
 }
 
-/// Where `herd-package files` writes. The list of files in Cargo.toml has the same directory.
+/// Where `herd-package files` writes. The list of files of the Debian package, in Cargo.toml, has the same directory.
 pub(crate) fn files_dir() -> PathBuf {
     root().join("target/package")
 }

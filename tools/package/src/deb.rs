@@ -1,4 +1,4 @@
-//! The Debian package. What is in it is said in Cargo.toml, beside this folder.
+//! The Debian package. `[package.metadata.deb]` in the Cargo.toml of the server says what is in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub(crate) fn make(options: &DebOptions) -> Result<PathBuf, Failure> {
         Failure::Failed("cargo-deb is missing; install it with: cargo install cargo-deb".to_owned())
     })?;
     let mut command = cargo::command();
-    command.args(["deb", "--package", "herd-package", "--no-build"]);
+    command.args(["deb", "--package", "herd-mio", "--no-build"]);
     command.args(["--locked", "--offline"]);
     // cargo-deb takes the programs from the folder `release` of a target directory.
     let target = tempfile::tempdir().map_err(system("make a directory"))?;

@@ -11,7 +11,7 @@ use crate::{PROGRAMS, has, make, root, text};
 
 /// The list of files in Cargo.toml: source and destination.
 fn assets() -> Vec<(String, String)> {
-    let manifest = fs::read_to_string(root().join("tools/package/Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let manifest: toml::Table = manifest.parse().unwrap();
     let deb = &manifest["package"]["metadata"]["deb"];
     let word = |asset: &toml::Value, name: &str| asset[name].as_str().unwrap().to_owned();
@@ -35,7 +35,7 @@ fn the_list_has_every_program_and_every_file_that_is_made() {
     make(&["files", "--out", directory.path().to_str().unwrap()]);
     let mut made = BTreeSet::new();
     for (source, _) in &assets {
-        let Some(source) = source.strip_prefix("../../target/package/") else {
+        let Some(source) = source.strip_prefix("target/package/") else {
             continue;
         };
         let (folder, pattern) = source.rsplit_once('/').unwrap_or(("", source));
