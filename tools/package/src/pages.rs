@@ -69,7 +69,10 @@ pub(crate) const HERD_MIO: Page = Page {
             "SIGUSR1",
             "Open the log again, after it was moved away. Nothing else changes.",
         ),
-        ("SIGUSR2", "No effect, except for a line in the log."),
+        (
+            "SIGUSR2",
+            "Drain: take no new clients, close the clients one after another over limits.drain_ms, then stop.",
+        ),
     ],
     see_also: &["herd-client", "herd-journal", "herd-certificates"],
 };
