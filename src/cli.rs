@@ -45,6 +45,16 @@ pub struct Cli {
     #[arg(long, value_name = "HOST:PORT", env = "HERD_LISTEN_PEERS")]
     listen_peers: Option<String>,
 
+    /// The address on which to listen for HTTP: health, metrics and states for operators, read-only
+    /// [default: no such port]
+    #[arg(long, value_name = "HOST:PORT", env = "HERD_HTTP")]
+    http: Option<String>,
+
+    /// Let other machines reach the HTTP port; without this, only a loopback address is allowed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new(), env = "HERD_HTTP_EXPOSED")]
+    http_exposed: Option<bool>,
+
     /// Read PROXY headers (HAProxy: send-proxy, send-proxy-v2) from the addresses in --proxies, and
     /// take the client's address from the header
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -182,6 +192,8 @@ impl Cli {
         let overrides = Overrides {
             listen: self.listen.clone(),
             listen_peers: self.listen_peers.clone(),
+            http: self.http.clone(),
+            http_exposed: self.http_exposed,
             proxy_protocol: self.proxy_protocol,
             proxies: self.proxies.clone(),
             secret_file: self.secret_file.clone(),

@@ -10,7 +10,7 @@
 //! | [a client command](#a-client-command) | 2 |
 //! | [a limit](#a-limit) | 2 |
 //! | [a counter for operators](#a-counter-for-operators) | 2 |
-//! | [a kind of connection](#a-kind-of-connection) | 6, and 3 for an option with its port |
+//! | [a kind of connection](#a-kind-of-connection) | 10, and 3 for an option with its port |
 //!
 //! # A client command
 //!
@@ -75,16 +75,21 @@
 //! 2. The file that counts, here `src/core/client/machine.rs`.
 //!
 //! ```text
-//!   // counters!
+//!   // counters!, in the first list
 //!   /// `PING`s that were answered.
-//!   pings;
+//!   pings => "herd_pings_total";
 //!
 //!   // Client::command
 //!   context.tally.counters.pings += 1;
 //! ```
 //!
-//! The `STATUS` line and `herd-client status --json` (under `counters`) are made from the list. A
-//! server of an older version does not send the key. Then herd-client shows 0 for the key. A value
+//! The name in quotes is the name of the metric, and the comment is its help. A counter in the
+//! second list is only a metric. A label is written behind the name: `"herd_pings_total kind old"`.
+//! A test fails until the README explains the metric. A metric that is not a counter is a line in
+//! `src/core/node/metrics.rs`.
+//!
+//! The `STATUS` line and `herd-client status --json` (under `counters`) are made from the first
+//! list. A server of an older version does not send the key. Then herd-client shows 0 for the key. A value
 //! that is not a counter needs its own key in `src/core/link/machine/status.rs`, its own field in
 //! `tools/client/src/standing.rs`, and a line in `tools/client/src/status/report.rs`.
 //!
@@ -103,7 +108,13 @@
 //!    function the prefix `handle_`, and call `Node::admit` in it.
 //! 5. `src/shell/ports.rs`: add the token of the port, the address of the port in
 //!    [`Ports`](crate::shell::ports::Ports), and a line in `bind_all`.
-//! 6. `src/shell/event_loop.rs`: handle the token in `record_readiness`, and call the new function in `admit`.
+//! 6. `src/shell/event_loop.rs`: handle the token in `record_readiness`, and call the new function
+//!    in `admit`.
+//! 7. Four more matches need the new kind, and the compiler shows them: whether it can be evicted
+//!    (`src/core/node/buffers.rs`), whether its output promises a record
+//!    (`src/core/node/journaling.rs`), whether bytes are left over
+//!    (`src/core/node/connection.rs`), and what `/connections` shows of it
+//!    (`src/core/node/report.rs`).
 //!
 //! ```text
 //!   // core/node/mod.rs

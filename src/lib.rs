@@ -30,6 +30,7 @@
 //! | which position wins if two servers know different ones | [`core::table::records`], [`core::wire::posix_time`] |
 //! | the cost of a position in memory and time | [`core::table::line_store`], [`core::table::packed_store`], [`core::table::packed_line`], [`core::wire::swar`] |
 //! | the flood, and the neighbours' protocol | [`core::link`], [`core::session::herd`] |
+//! | the HTTP port: health, metrics, states | [`core::http`]: [`machine`](core::http::machine), [`head`](core::http::head), [`exposition`](core::http::exposition) |
 //! | HTTPS without blocking | [`core::places`]: [`exchange`](core::places::exchange), [`response`](core::places::response), [`call`](core::places::call) |
 //! | the journal, which survives a crash | [`core::journal::format`] (the format, [`Scan`](core::journal::format::Scan), [`DamageDetector`](core::journal::format::DamageDetector)), [`core::journal::durability`] (which output waits for the disk), [`shell::disk`] |
 //! | inspecting a journal offline (`herd-journal`) | [`inspect`] |
@@ -51,7 +52,7 @@
 //! | `selectors.EpollSelector`, `add_reader`, `add_writer` | [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html), registered once, edge-triggered | interest is never changed: the loop calls [`Node::wants_read`](core::node::Node::wants_read) before it reads |
 //! | `start_server`, `Server._accept_connection` | `Listener` and `Server::accept` | |
 //! | `_SelectorSocketTransport` | [`Transport`](shell::transport::Transport) | remembers readiness; owns no buffer |
-//! | `Protocol` | [`Protocol`](core::session::protocol::Protocol), implemented by [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange) | an `enum` and a `match` instead of an object with overridden methods; an event returns its effect |
+//! | `Protocol` | [`Protocol`](core::session::protocol::Protocol), implemented by [`Client`](core::client::Client), [`Link`](core::link::Link), [`Exchange`](core::places::exchange::Exchange), [`HttpConnection`](core::http::HttpConnection) | an `enum` and a `match` instead of an object with overridden methods; an event returns its effect |
 //! | `connection_made` | accepted: [`Node::handle_client_connected`](core::node::Node::handle_client_connected), [`Node::handle_neighbour_connected`](core::node::Node::handle_neighbour_connected); dialled: [`Node::handle_connection_made`](core::node::Node::handle_connection_made) | clients and neighbours connect to different ports |
 //! | `data_received`, `eof_received`, `connection_lost` | methods of the sessions with the same names; methods of [`Node`](core::node::Node) with the prefix `handle_` | these methods take the time as an argument |
 //! | `StreamReader.readline` and its `limit` | [`lines::split`](core::wire::lines::split) | a line is borrowed from the buffer into which it was read |

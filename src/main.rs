@@ -236,6 +236,10 @@ fn report_ready(
     if !neighbours.is_empty() {
         ready.push_str(&format!(", neighbours on {neighbours}"));
     }
+    let http = listed(server.http_addresses().map_err(unknown)?);
+    if !http.is_empty() {
+        ready.push_str(&format!(", HTTP on {http}"));
+    }
     info!("{ready}, process {}", std::process::id());
     notes.iter().for_each(|note| warn!("{note}"));
     server.tell_ready();
@@ -262,13 +266,18 @@ fn warn_of_descriptors(max: u64, settings: &Settings) -> Option<String> {
         true => 0,
         false => limits.max_unidentified,
     };
+    let http = match settings.http {
+        None => 0,
+        Some(_) => limits.max_http_connections,
+    };
     let neighbours = &settings.neighbours;
     let diallers = neighbours.iter().filter(|it| !it.we_dial).count() as u64;
     let others = neighbours.len() as u64
         + diallers * limits.max_unproven_per_neighbour
         + unidentified
         + limits.max_unproven
-        + limits.max_places_connections;
+        + limits.max_places_connections
+        + http;
     let left = max.saturating_sub(others + OWN_DESCRIPTORS);
     (left < limits.max_clients).then(|| {
         format!(

@@ -31,6 +31,21 @@ impl Config {
         if let Some(address) = &self.ports.neighbours {
             let _ = writeln!(text, "neighbours  {address}");
         }
+        let _ = match &self.settings.http {
+            None => writeln!(text, "http        none: nothing listens for HTTP"),
+            Some(http) => {
+                let names = ["localhost".to_owned()]
+                    .into_iter()
+                    .chain(http.hosts.clone());
+                let names: Vec<String> = names.collect();
+                writeln!(
+                    text,
+                    "http        {}, for requests to this address and to {}",
+                    http.listen,
+                    names.join(", ")
+                )
+            }
+        };
         for neighbour in neighbours {
             let how = if neighbour.we_dial {
                 "dialled at"

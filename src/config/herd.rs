@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
 
+use super::http::FileHttp;
 use super::redact::redact_parser_message;
 use super::tls::{FileClients, FilePeers, TlsFiles};
 use super::{ConfigError, address, invalid};
@@ -38,6 +39,8 @@ pub struct Member {
     pub clients: HostPort,
     /// The address that neighbours connect to. `None` is allowed for a server without links.
     pub peers: Option<HostPort>,
+    /// The address of the HTTP port. `None` if the server's table has none.
+    pub http: Option<HostPort>,
 }
 
 /// The description of a herd.
@@ -66,6 +69,7 @@ pub(super) struct File {
     pub(super) peers: FilePeers,
     pub(super) clients: FileClients,
     pub(super) places: FilePlaces,
+    pub(super) http: FileHttp,
     pub(super) limits: Limits,
     pub(super) log: FileLog,
 }
@@ -76,6 +80,7 @@ struct FileServer {
     name: String,
     clients: String,
     peers: Option<String>,
+    http: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -179,6 +184,7 @@ impl HerdConfig {
             name: name.into(),
             clients: at(presets::CLIENT_PORT + index),
             peers: Some(at(presets::PEER_PORT + index)),
+            http: None,
         });
         HerdConfig {
             title: format!("preset {}", preset.year),
@@ -356,21 +362,22 @@ impl Member {
     fn from_file(entry: &FileServer) -> Result<Member, String> {
         let setting = |key: &str| format!("servers.{key} of {:?}", entry.name);
         let clients = address(&entry.clients, &setting("clients")).map_err(|error| error.0)?;
-        let peers = entry
-            .peers
-            .as_deref()
-            .map(|peers| address(peers, &setting("peers")))
-            .transpose()
-            .map_err(|error| error.0)?;
+        let optional = |text: &Option<String>, key: &str| {
+            let address = text.as_deref().map(|text| address(text, &setting(key)));
+            address.transpose().map_err(|error| error.0)
+        };
+        let peers = optional(&entry.peers, "peers")?;
+        let http = optional(&entry.http, "http")?;
         Ok(Member {
             name: entry.name.clone(),
             clients,
             peers,
+            http,
         })
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = &HostPort> {
-        [Some(&self.clients), self.peers.as_ref()]
+        [Some(&self.clients), self.peers.as_ref(), self.http.as_ref()]
             .into_iter()
             .flatten()
     }

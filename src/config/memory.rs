@@ -137,7 +137,11 @@ impl Config {
             false => self.settings.limits.max_unidentified,
         };
         let neighbours = self.settings.neighbours.len() as u64;
-        max_clients + max_unproven + max_places_connections + unidentified + neighbours
+        let http = match self.settings.http {
+            None => 0,
+            Some(_) => self.settings.limits.max_http_connections,
+        };
+        max_clients + max_unproven + max_places_connections + unidentified + neighbours + http
     }
 }
 

@@ -6,6 +6,7 @@
 mod address;
 mod describe;
 mod herd;
+mod http;
 mod memory;
 mod places;
 mod proxies;
@@ -54,6 +55,10 @@ pub struct Overrides {
     pub listen: Option<String>,
     /// The address on which this server listens for neighbours.
     pub listen_peers: Option<String>,
+    /// The address on which this server listens for HTTP.
+    pub http: Option<String>,
+    /// Whether other machines may reach the HTTP port.
+    pub http_exposed: Option<bool>,
     /// Whether proxies may send a PROXY header that names the client.
     pub proxy_protocol: Option<bool>,
     /// The addresses and networks of the trusted proxies, joined by commas.

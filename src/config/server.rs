@@ -30,7 +30,11 @@ impl HerdConfig {
         let Some(member) = self.members.iter().find(|member| member.name == name) else {
             return invalid(format!("{} has no server {name:?}", self.title));
         };
-        let ports = listen_addresses(member, overrides)?;
+        let http = self.http(member, overrides)?;
+        let ports = Ports {
+            http: http.as_ref().map(|http| http.listen.clone()),
+            ..listen_addresses(member, overrides)?
+        };
         let (secrets, secret_source) = self.secrets(overrides)?;
         let tls_files = self.tls_files(name);
         let tls = tls_files.read()?;
@@ -51,6 +55,7 @@ impl HerdConfig {
             proxies,
             tls,
             places,
+            http,
             limits: self.file.limits.clone(),
         };
         let journal = self.journal(name, overrides)?;
@@ -160,6 +165,9 @@ impl HerdConfig {
             notes.push(format!(
                 "clients.proxies has {all}: any client can claim any address in a PROXY header"
             ));
+        }
+        if settings.http.as_ref().is_some_and(|http| http.is_exposed) {
+            notes.push("the HTTP port is exposed: any machine that reaches it can read every client's position (http.exposed)".into());
         }
         if settings.places.key.is_none() {
             notes.push("no key for Google Places: WHATSAT is answered with an error (--places-key-file, HERD_PLACES_KEY)".into());
@@ -299,5 +307,6 @@ fn listen_addresses(member: &Member, overrides: &Overrides) -> Result<Ports, Con
     Ok(Ports {
         clients,
         neighbours,
+        http: None,
     })
 }

@@ -13,7 +13,7 @@
 //! | room | what it is for |
 //! |---|---|
 //! | [`node`] | the server: passes events to sessions, owns what sessions share |
-//! | [`client`], [`link`], [`places`] | the kinds of session: a mobile client, a neighbour, Google Places |
+//! | [`client`], [`link`], [`places`], [`http`] | the kinds of session: a mobile client, a neighbour, Google Places, an operator's tool |
 //! | [`session`] | what sessions use: TLS, buffers, admission, host names |
 //! | [`journal`] | the records on disk, which survive a crash |
 //! | [`table`] | the position of every client, and the feed of changes |
@@ -34,6 +34,7 @@
 
 pub mod base;
 pub mod client;
+pub mod http;
 pub mod journal;
 pub mod link;
 pub mod node;

@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -31,6 +31,22 @@ use output::{Output, Sink};
 use stamp::Stamp;
 
 pub use output::{Reserve, Rotation};
+
+/// The number of lines since the start that were handed to the writer. A process has one log, as it
+/// has one logger.
+static LINES: AtomicU64 = AtomicU64::new(0);
+/// The number of lines since the start that were dropped, here or by the writer.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// Returns two numbers of log lines since the start: those that were handed to the writer, and
+/// those that were dropped. The writer may have dropped some of the first ones.
+#[must_use]
+pub fn counts() -> (u64, u64) {
+    (
+        LINES.load(Ordering::Relaxed),
+        DROPPED.load(Ordering::Relaxed),
+    )
+}
 
 /// How long the writer gathers lines before the next write.
 const GATHER: Duration = Duration::from_millis(50);
@@ -110,6 +126,8 @@ struct TurnBuffer {
     at_line_start: bool,
     dropping: bool,
     dropped: u64,
+    /// The number of lines since the last flush that were not dropped.
+    kept: u64,
 }
 
 impl Write for TurnBuffer {
@@ -123,6 +141,7 @@ impl Write for TurnBuffer {
             }
             self.dropping = self.lines.len() + self.shared_bytes >= self.limit;
             self.dropped += u64::from(self.dropping);
+            self.kept += u64::from(!self.dropping);
             if !self.dropping {
                 self.stamp.write(now(), LEVEL.get(), &mut self.lines);
             }
@@ -140,6 +159,8 @@ impl Write for TurnBuffer {
         if self.lines.is_empty() && self.dropped == 0 && self.shared_bytes == 0 && !reopen {
             return Ok(());
         }
+        LINES.fetch_add(std::mem::take(&mut self.kept), Ordering::Relaxed);
+        DROPPED.fetch_add(self.dropped, Ordering::Relaxed);
         let mut state = self.shared.lock();
         state.dropped_lines += std::mem::take(&mut self.dropped);
         let waiting_before = state.lines.len();
@@ -240,6 +261,7 @@ pub fn start(
         at_line_start: true,
         dropping: false,
         dropped: 0,
+        kept: 0,
     };
     let logger = StampingLogger(WriteLogger::new(*level, format, turn));
     log::set_boxed_logger(Box::new(logger))
@@ -311,6 +333,7 @@ fn run_writer(shared: &Shared, mut output: Output, (gather, threshold): (Duratio
             output.reopen();
         }
         let unwritten = output.write(&lines);
+        DROPPED.fetch_add(unwritten, Ordering::Relaxed);
         lines.clear();
         dropped_lines += unwritten;
         if dropped_lines > 0
@@ -374,6 +397,7 @@ mod tests {
             at_line_start: true,
             dropping: false,
             dropped: 0,
+            kept: 0,
         }
     }
 

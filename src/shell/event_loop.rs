@@ -37,7 +37,7 @@ use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
 use crate::shell::look_up::{self, LookedUp};
-use crate::shell::ports::{CLIENTS, Listener, NEIGHBOURS, Port, Ports};
+use crate::shell::ports::{CLIENTS, HTTP, Listener, NEIGHBOURS, Port, Ports};
 use crate::shell::reload::{Reload, Reloaded};
 use crate::shell::service_manager::{ServiceManager, Standing};
 use crate::shell::signals::{SignalFlags, Signals};
@@ -60,6 +60,10 @@ const MAX_ACCEPTS: usize = 64;
 /// The largest number of times that a draining server accepts [`MAX_ACCEPTS`] clients before it
 /// closes their port. Together this is the greatest `limits.accept_backlog`.
 const LAST_ACCEPTS: usize = 1_024;
+/// The same for a listener of the HTTP port. In a crowded turn, it accepts one. A new connection
+/// there can displace one that is idle, so those that were accepted need the time to have their
+/// first request read.
+const MAX_HTTP_ACCEPTS: usize = 16;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
@@ -147,6 +151,7 @@ impl Server {
             .fill(&mut seed)
             .map_err(|_| needed(io::Error::other("no random numbers")))?;
         let clock = Clock::start();
+        let started = clock.now().wall;
         let name = settings.name.clone();
         let stop_timeout = settings.limits.stop_ms.to_duration();
         let turn_time = settings.limits.turn_ms.to_duration();
@@ -177,7 +182,7 @@ impl Server {
         let handled_until = clock.now();
         let mut server = Server {
             node,
-            sockets: Sockets::new(poll, clock, resolver, disk, expected),
+            sockets: Sockets::new(poll, clock, resolver, disk, expected, started),
             listeners,
             accept_retry_at: None,
             is_accept_failing: false,
@@ -319,6 +324,14 @@ impl Server {
         self.addresses(NEIGHBOURS)
     }
 
+    /// Returns the addresses of the HTTP port. Empty if the server has none.
+    ///
+    /// # Errors
+    /// The error from the system.
+    pub fn http_addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.addresses(HTTP)
+    }
+
     fn addresses(&self, token: Token) -> io::Result<Vec<SocketAddr>> {
         let listeners = self
             .listeners
@@ -359,6 +372,9 @@ impl Server {
         // are noted. `drive` gets the time from before the poll: the documentation of `drive`
         // explains the reason. So a deadline that ends this poll is handled in the next turn.
         let began = self.sockets.now();
+        if let Some(turn) = self.sockets.stopwatch.ended(began.time, began.wall) {
+            self.node.handle_turn_ended(turn);
+        }
         self.poll(events, self.poll_timeout(began.time))?;
         for _ in 0..=self.node.connections() / MAX_EVENTS {
             if events.iter().count() < MAX_EVENTS {
@@ -367,10 +383,15 @@ impl Server {
             self.poll(events, Some(Duration::ZERO))?;
         }
         let now = self.sockets.now();
+        self.sockets.stopwatch.began(now.time);
         self.accept(now);
-        self.run_ready(now.time);
+        let served = self.run_ready(now.time);
         let cutoff = self.deadline_cutoff(began, now.time);
+        let read = self.sockets.clock.time();
+        self.sockets.stopwatch.has_read(read, served);
         drive(&mut self.node, &mut self.sockets, cutoff);
+        let written = self.sockets.clock.time();
+        self.sockets.stopwatch.has_written(written);
         self.obey_phase(now);
         self.tell_manager(now.time);
         Ok(())
@@ -432,8 +453,9 @@ impl Server {
     }
 
     /// Serves the connections that were ready when the turn began, until the time limit for
-    /// reading. A connection that becomes ready meanwhile is on the next turn's list.
-    fn run_ready(&mut self, began: Time) {
+    /// reading. A connection that becomes ready meanwhile is on the next turn's list. Returns the
+    /// number of connections that were served.
+    fn run_ready(&mut self, began: Time) -> usize {
         let is_crowded = !self.running.is_empty();
         self.sockets.take_ready(&mut self.running);
         let non_clients = match is_crowded {
@@ -456,6 +478,7 @@ impl Server {
             }
         }
         self.running.drain(..done);
+        done
     }
 
     /// Polls once, and records which sockets are ready.
@@ -502,7 +525,7 @@ impl Server {
     fn record_readiness(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                token @ (CLIENTS | NEIGHBOURS) => {
+                token @ (CLIENTS | NEIGHBOURS | HTTP) => {
                     self.listeners
                         .iter_mut()
                         .filter(|listener| listener.token == token)
@@ -614,7 +637,12 @@ impl Server {
         }
         self.accept_retry_at = None;
         for listener in 0..self.listeners.len() {
-            for _ in 0..MAX_ACCEPTS {
+            let max_accepts = match self.listeners[listener].token {
+                HTTP if self.running.is_empty() => MAX_HTTP_ACCEPTS,
+                HTTP => 1,
+                _ => MAX_ACCEPTS,
+            };
+            for _ in 0..max_accepts {
                 if !self.listeners[listener].ready {
                     break;
                 }
@@ -633,6 +661,7 @@ impl Server {
                             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
                         ) => {}
                     Err(error) => {
+                        self.sockets.process.accept_failures += 1;
                         // Log only the first failure in a row.
                         if !std::mem::replace(&mut self.is_accept_failing, true) {
                             warn!(
@@ -655,6 +684,7 @@ impl Server {
     fn admit(&mut self, listener: Token, stream: TcpStream, address: SocketAddr, now: Now) {
         let admitted = match listener {
             CLIENTS => self.node.handle_client_connected(address, now),
+            HTTP => self.node.handle_http_connected(address, now),
             _ => self.node.handle_neighbour_connected(address, now),
         };
         if let Some(id) = admitted

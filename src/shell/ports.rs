@@ -21,12 +21,17 @@ pub struct Ports {
     pub clients: HostPort,
     /// For neighbours. `None` if the server has no port for them.
     pub neighbours: Option<HostPort>,
+    /// For HTTP requests of operators. `None` if the server has no port for them.
+    pub http: Option<HostPort>,
 }
 
 /// The token of every listener for clients.
 pub(super) const CLIENTS: Token = Token(usize::MAX);
 /// The token of every listener for neighbours.
 pub(super) const NEIGHBOURS: Token = Token(usize::MAX - 1);
+
+/// The token of every listener for HTTP.
+pub(super) const HTTP: Token = Token(usize::MAX - 4);
 
 /// A listening socket, and the token of the port that it belongs to.
 pub(super) struct Listener {
@@ -63,6 +68,9 @@ impl Port {
         if let Some(neighbours) = &ports.neighbours {
             bound.push(Port::bind(NEIGHBOURS, neighbours)?);
         }
+        if let Some(http) = &ports.http {
+            bound.push(Port::bind(HTTP, http)?);
+        }
         Ok(bound)
     }
 
@@ -83,7 +91,7 @@ impl Port {
 impl Listener {
     fn open(socket: OwnedFd, token: Token, settings: &Settings) -> io::Result<Listener> {
         // Neighbours need no TCP keepalive: their protocol has heartbeats.
-        if token == CLIENTS {
+        if token == CLIENTS || token == HTTP {
             probe(&socket, settings.limits.keepalive_ms.to_duration())?;
         }
         let backlog = i32::try_from(settings.limits.accept_backlog).unwrap_or(i32::MAX);

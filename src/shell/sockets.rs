@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
 
 use crate::core::base::clock::Now;
+use crate::core::base::process_facts::ProcessFacts;
 use crate::core::journal::durability::{DiskDone, DiskWork};
 use crate::core::node::{ConnId, Io, Node, Wants};
 use crate::core::session::connection_error::SocketError;
@@ -18,6 +19,8 @@ use crate::shell::clock::Clock;
 use crate::shell::disk::Disk;
 use crate::shell::executor::Executor;
 use crate::shell::look_up::LookedUp;
+use crate::shell::process::Process;
+use crate::shell::stopwatch::Stopwatch;
 use crate::shell::transport::Transport;
 
 /// The number of bytes that this process keeps for each socket. The kernel's buffers are not
@@ -41,16 +44,21 @@ pub struct Sockets {
     pub(super) resolver: Executor<String, LookedUp>,
     /// The journal's files, if there is a data directory.
     pub(super) disk: Option<Disk>,
+    /// The times of the present turn.
+    pub(super) stopwatch: Stopwatch,
+    pub(super) process: Process,
 }
 
 impl Sockets {
-    /// Creates an empty collection with room for `expected` sockets.
+    /// Creates an empty collection with room for `expected` sockets. The process started at
+    /// `started`, in nanoseconds since 1970.
     pub(super) fn new(
         poll: Poll,
         clock: Clock,
         resolver: Executor<String, LookedUp>,
         disk: Option<Disk>,
         expected: usize,
+        started: u64,
     ) -> Sockets {
         Sockets {
             poll,
@@ -59,6 +67,8 @@ impl Sockets {
             ready: Vec::new(),
             resolver,
             disk,
+            stopwatch: Stopwatch::default(),
+            process: Process::new(started),
         }
     }
 
@@ -118,7 +128,9 @@ impl Sockets {
 
 impl Io for Sockets {
     fn now(&mut self) -> Now {
-        self.clock.now()
+        let now = self.clock.now();
+        self.stopwatch.time_was_read(now.time);
+        now
     }
 
     fn connect(&mut self, id: ConnId, address: SocketAddr) -> Result<(), SocketError> {
@@ -131,7 +143,15 @@ impl Io for Sockets {
     }
 
     fn perform(&mut self, _node: &Node, work: DiskWork) -> Option<DiskDone> {
-        self.disk.as_mut()?.perform(work)
+        let disk = self.disk.as_mut()?;
+        let began = self.clock.time();
+        let done = disk.perform(work);
+        self.stopwatch.add_disk(self.clock.time().since(began));
+        done
+    }
+
+    fn measure(&mut self, _node: &Node) -> ProcessFacts {
+        self.process.facts()
     }
 
     fn is_writable(&self, id: ConnId) -> bool {
@@ -186,7 +206,7 @@ mod tests {
         let waker = mio::Waker::new(poll.registry(), Token(0)).unwrap().into();
         let look_up = crate::shell::look_up::look_up;
         let resolver = Executor::new("names", 1, waker, report, look_up);
-        let mut sockets = Sockets::new(poll, Clock::start(), resolver, None, 1);
+        let mut sockets = Sockets::new(poll, Clock::start(), resolver, None, 1, 0);
         sockets.adopt(Transport::new(now, stream, true)).unwrap();
         assert!(sockets.transport(before).is_none());
         sockets.close(before, None);

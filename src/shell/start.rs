@@ -80,7 +80,7 @@ impl std::fmt::Display for StartError {
             io::ErrorKind::PermissionDenied => {
                 f.write_str("; this user may not: choose a port from 1024 up")
             }
-            _ => f.write_str("; choose where to listen with --listen and --listen-peers"),
+            _ => f.write_str("; choose where to listen with --listen, --listen-peers and --http"),
         }
     }
 }

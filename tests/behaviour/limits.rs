@@ -8,7 +8,7 @@ use std::path::Path;
 use herd_testkit::herd::server_command;
 
 /// A limit, and the test that reaches it: the file in `tests`, and the name of the test.
-const REACHED_BY: [(&str, &str, &str); 61] = [
+const REACHED_BY: [(&str, &str, &str); 69] = [
     (
         "max_clients",
         "behaviour/crowds.rs",
@@ -299,6 +299,41 @@ const REACHED_BY: [(&str, &str, &str); 61] = [
         "behaviour/log_limits.rs",
         "the_log_shows_the_beginning_of_a_long_line_only",
     ),
+    (
+        "slow_turn_ms",
+        "behaviour/http_limits.rs",
+        "a_slow_turn_is_shown_with_its_slowest_part",
+    ),
+    (
+        "max_http_connections",
+        "behaviour/http_limits.rs",
+        "an_idle_connection_makes_room_and_a_busy_one_does_not",
+    ),
+    (
+        "http_head_bytes",
+        "behaviour/http_limits.rs",
+        "a_head_above_http_head_bytes_is_refused",
+    ),
+    (
+        "http_head_ms",
+        "behaviour/http_limits.rs",
+        "slow_bytes_do_not_extend_the_time_for_a_head",
+    ),
+    (
+        "http_idle_ms",
+        "behaviour/http_limits.rs",
+        "an_idle_connection_is_closed_after_http_idle_ms",
+    ),
+    (
+        "http_output_bytes",
+        "behaviour/http_limits.rs",
+        "an_answer_in_steps_waits_for_http_output_bytes",
+    ),
+    (
+        "http_page_entries",
+        "behaviour/http_limits.rs",
+        "a_page_has_http_page_entries_and_the_next_page_follows",
+    ),
     // These are no settings: their tests know them by their value.
     (
         "LINE_BYTES",
@@ -309,6 +344,11 @@ const REACHED_BY: [(&str, &str, &str); 61] = [
         "LINK_LINE_BYTES",
         "behaviour/neighbours.rs",
         "lines_before_the_proof_are_refused",
+    ),
+    (
+        "HTTP_FIELDS",
+        "behaviour/http_limits.rs",
+        "a_head_above_http_head_bytes_is_refused",
     ),
     (
         "TURN_BYTES",

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 8] = [
     &["node"],
     &["client"],
-    &["link", "places"],
+    &["link", "places", "http"],
     &["session"],
     &["journal"],
     &["table"],

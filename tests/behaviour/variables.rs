@@ -4,11 +4,13 @@ use std::process::Output;
 
 use herd_testkit::herd::server_command;
 
-const VARIABLES: [&str; 19] = [
+const VARIABLES: [&str; 21] = [
     "HERD_NAME",
     "HERD_CONFIG",
     "HERD_LISTEN",
     "HERD_LISTEN_PEERS",
+    "HERD_HTTP",
+    "HERD_HTTP_EXPOSED",
     "HERD_PROXY_PROTOCOL",
     "HERD_PROXIES",
     "HERD_SECRET",

@@ -20,6 +20,9 @@ pub const LINK_LINE_BYTES: usize = LINE_BYTES + 256;
 /// link also appends records from the table to its output in pieces of about this many bytes.
 pub const TURN_BYTES: usize = 64 * 1024;
 
+/// The maximum number of header fields in a request to the HTTP port.
+pub const HTTP_FIELDS: usize = 64;
+
 /// The minimum of `limits.buffer_bytes`. The value 0 is allowed too: it stands for a part of the
 /// memory.
 const MIN_BUFFER_BYTES: u64 = 1 << 20;
@@ -134,6 +137,23 @@ limits! {
     drain_ms = 10_000, 0..=3_600_000;
     /// Time for a stopping server to send the answers that it has begun.
     stop_ms = 5_000, 1..=600_000;
+    /// Time of one turn above which `/slow` shows the turn; the wait for events does not count.
+    slow_turn_ms = 10, 1..=60_000;
+
+    /// Connections to the HTTP port; one more takes the place of the connection that has been idle
+    /// longest, or is closed if none is idle.
+    max_http_connections = 64, 1..=100_000;
+    /// Bytes of the request line and the header of an HTTP request.
+    http_head_bytes = 8_192, 256..=1_048_576;
+    /// Time for the head of an HTTP request to arrive once its first byte has arrived.
+    http_head_ms = 5_000, 10..=600_000;
+    /// Time that an HTTP connection is kept without a request.
+    http_idle_ms = 120_000, 10..=3_600_000;
+    /// Output waiting for an HTTP connection above which its next request, or the next step of an
+    /// answer, waits.
+    http_output_bytes = 65_536, 1..=1_073_741_824;
+    /// Entries of one page of `/connections` or `/calls`.
+    http_page_entries = 1_000, 1..=1_000_000;
 
     /// Time to establish a TCP connection to a neighbour.
     link_connect_ms = 3_000, 10..=600_000;

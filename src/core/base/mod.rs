@@ -2,7 +2,7 @@
 //! machines as tables. Imports go only from left to right:
 //!
 //! ```text
-//!   node ─► client ─► link, places ─► session ─► journal ─► table ─► wire ─► base
+//!   node ─► client ─► link, places, http ─► session ─► journal ─► table ─► wire ─► base
 //! ```
 //!
 //! Only [`limits`] and [`settings`] mention herds, because they list what can be configured. The
@@ -16,9 +16,11 @@ pub mod counted;
 pub mod deadlines;
 pub mod entropy;
 pub mod hex;
+pub mod histogram;
 pub(crate) mod invariants;
 pub mod limits;
 pub mod network;
+pub mod process_facts;
 pub mod settings;
 pub mod slots;
 pub(crate) mod transitions;

@@ -245,6 +245,17 @@ pub struct NeighbourTls {
     pub accepting: Arc<rustls::ServerConfig>,
 }
 
+/// The HTTP port, which shows operators and their tools how the server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The address that the port listens on.
+    pub listen: HostPort,
+    /// Whether the port may be reached from other machines.
+    pub is_exposed: bool,
+    /// The names, apart from `localhost` and the listen address, that a request's `Host` may have.
+    pub hosts: Vec<String>,
+}
+
 /// All settings of one server.
 #[derive(Clone)]
 pub struct Settings {
@@ -263,6 +274,8 @@ pub struct Settings {
     pub tls: TlsSettings,
     /// The settings for Google Places, or for a test server in its place.
     pub places: PlacesSettings,
+    /// The HTTP port. `None` if the server has none.
+    pub http: Option<HttpSettings>,
     /// The limits on memory, connections and time.
     pub limits: Limits,
 }

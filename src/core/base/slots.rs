@@ -148,6 +148,23 @@ impl<T> Slots<T> {
         self.slab.is_empty()
     }
 
+    /// The number of places: each entry's index is less than this. A place can be empty.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.generations.len()
+    }
+
+    /// Returns the entry at an index, or `None` if the place is empty.
+    #[must_use]
+    pub fn at(&self, index: usize) -> Option<(Id, &T)> {
+        let value = self.slab.get(index)?;
+        let id = Id {
+            index: index as u32,
+            generation: self.generations[index],
+        };
+        Some((id, value))
+    }
+
     /// Returns all entries in the order of their indices.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &T)> {
         self.slab.iter().map(|(index, value)| {

@@ -407,14 +407,18 @@ impl Client {
             self.refuse_tls(context);
             return None;
         }
+        let counters = &mut context.tally.counters;
         match command {
-            Command::Blank => {}
+            Command::Blank => counters.blanks += 1,
             Command::Iamat(iamat) => {
-                if !self.iamat(&iamat, line, context) {
-                    self.refuse(line, context);
+                counters.iamats += 1;
+                match self.iamat(&iamat, line, context) {
+                    true => context.tally.counters.ats_answered += 1,
+                    false => self.refuse(line, context),
                 }
             }
             Command::Whatsat(whatsat) => {
+                counters.whatsats += 1;
                 let api = context.settings.places.api;
                 let pending = PendingWhatsat::new(&whatsat, line, context.records, api);
                 if pending.is_none() {
@@ -423,6 +427,7 @@ impl Client {
                 return pending;
             }
             Command::Invalid => {
+                counters.invalids += 1;
                 self.refuse(line, context);
                 self.log_proxy_header(line, context);
             }
@@ -575,6 +580,7 @@ impl Client {
             info!("{} <- {shown}", self.label);
             info!("{} -> ? {shown}", self.label);
         }
+        context.tally.counters.quoted += 1;
         self.reply_invalid(line);
     }
 
@@ -627,6 +633,7 @@ impl Client {
         if outcome.is_data() || self.may_log(1, at_line.len(), context) {
             self.log_answer(&pending, outcome);
         }
+        context.tally.counters.places_answered += 1;
         self.answer(&pending, outcome);
     }
 
@@ -643,6 +650,7 @@ impl Client {
             info!("{} <- {command}", self.label);
             self.log_answer(pending, outcome);
         }
+        context.tally.counters.places_answered += 1;
         self.answer(pending, outcome);
     }
 
@@ -707,6 +715,13 @@ impl Client {
     /// part of another has arrived.
     pub fn leave(&mut self) {
         self.is_leaving = true;
+    }
+
+    /// Returns since when the client has had to do something: to finish a line, to read an answer,
+    /// or to close. `None` if nothing is expected of it.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Time> {
+        self.line_since.or(self.stalled_since)
     }
 
     /// Closes the client without the output that is held back, because the disk refuses the records

@@ -101,6 +101,7 @@ impl Scene {
                     tried.push((address.ip(), id));
                 }
                 Request::Resolve { host } => panic!("{host} is looked up"),
+                Request::Measure { .. } => {}
             }
         }
         tried

@@ -55,6 +55,7 @@ impl Slot {
             Session::Link(link) if !link.is_known() => Some(EvictableKind::Unproven),
             Session::Link(_) => None,
             Session::Exchange(_) => Some(EvictableKind::Exchange),
+            Session::Http(_) => Some(EvictableKind::Http),
         }
     }
 
@@ -144,6 +145,7 @@ impl Node {
                     self.apply_exchange_effect(id, effect, now);
                 }
             }
+            Session::Http(http) => http.evict(eviction),
         }
         self.mark_dirty(id);
         self.account(id, now.time);

@@ -253,7 +253,7 @@ mod tests {
         let dial = |node: &mut Node| {
             std::iter::from_fn(|| node.poll_request()).find_map(|request| match request {
                 Request::Connect { id, .. } => Some(id),
-                Request::Resolve { .. } => None,
+                Request::Resolve { .. } | Request::Measure { .. } => None,
             })
         };
         let (mut from, mut to) = (&mut dialling, &mut accepting);

@@ -70,6 +70,7 @@ impl Node {
                 plaintext_retry,
             }) => self.dial_again(neighbour, plaintext_retry, now),
             Effect::Exchange(effect) => self.apply_exchange_effect(id, effect, now),
+            Effect::Http(effect) => self.apply_http_effect(id, effect, now),
         }
     }
 
@@ -100,10 +101,13 @@ impl Node {
         if data.first() == Some(&HANDSHAKE) {
             self.accept_offered_tls(id, now);
         }
-        match self.sessions.get(id) {
-            Some(Slot { tls: Some(_), .. }) => self.ciphertext_received(id, data, now),
-            Some(_) => self.plaintext_received(id, data, now),
-            None => {}
+        let Some(slot) = self.sessions.get(id) else {
+            return;
+        };
+        self.traffic.received[slot.session.kind()] += data.len() as u64;
+        match slot.tls {
+            Some(_) => self.ciphertext_received(id, data, now),
+            None => self.plaintext_received(id, data, now),
         }
     }
 
@@ -126,10 +130,13 @@ impl Node {
             Effect::Proxied(proxied::Effect::Refused(_) | proxied::Effect::Lost { .. })
             | Effect::Client(_)
             | Effect::Link(_)
-            | Effect::Exchange(_) => &[],
+            | Effect::Exchange(_)
+            | Effect::Http(_) => &[],
         };
         self.apply(id, effect, now);
         if !rest.is_empty() {
+            // These bytes are counted again, as the client's.
+            self.traffic.received[Session::PROXY] -= rest.len() as u64;
             self.bytes_received(id, rest, now);
         }
     }
@@ -191,6 +198,7 @@ impl Node {
             return;
         };
         slot.usage.output_sent(count);
+        self.traffic.sent[slot.session.kind()] += count as u64;
         if let Some(tls) = &mut slot.tls {
             count = tls.output_sent(count);
             if count == 0 {

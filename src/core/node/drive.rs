@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use super::{ConnId, Node, Request};
 use crate::core::base::clock::Now;
+use crate::core::base::process_facts::ProcessFacts;
 use crate::core::journal::durability::{DiskDone, DiskWork};
 use crate::core::session::connection_error::SocketError;
 use crate::core::session::disposition::Disposition;
@@ -39,6 +40,11 @@ pub trait Io {
     /// Starts a piece of disk work. Returns the result if the work is finished at once; otherwise,
     /// the result is a later event.
     fn perform(&mut self, node: &Node, work: DiskWork) -> Option<DiskDone>;
+
+    /// Returns what the process knows about itself. Without a process there is nothing to know.
+    fn measure(&mut self, _node: &Node) -> ProcessFacts {
+        ProcessFacts::default()
+    }
 
     /// Whether the socket may accept bytes. Output is taken from the session only in this case.
     fn is_writable(&self, id: ConnId) -> bool;
@@ -113,6 +119,10 @@ fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
                 if let Err(why) = io.connect(id, address) {
                     node.handle_connection_lost(id, Some(&why), now);
                 }
+            }
+            Request::Measure { id } => {
+                let facts = io.measure(node);
+                node.handle_measured(id, &facts, now);
             }
             Request::Resolve { host } => {
                 if let Err(why) = io.resolve(&host) {

@@ -318,6 +318,7 @@ fn asked(scene: &mut Scene) -> Vec<String> {
     let host = |request| match request {
         Request::Resolve { host } => host,
         Request::Connect { address, .. } => panic!("{address} is dialled"),
+        Request::Measure { id } => panic!("an answer to {id:?} is wanted"),
     };
     requests.map(host).collect()
 }

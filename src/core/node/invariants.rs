@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use super::session::Session;
 use super::{ConnId, Node};
 use crate::core::base::invariants::ensure;
+use crate::core::base::limits::LimitValue;
+use crate::core::session::disposition::Disposition;
 use crate::core::session::protocol::Protocol;
 
 impl Node {
@@ -26,6 +28,7 @@ impl Node {
         );
         self.check_links()?;
         self.check_exchanges()?;
+        self.check_http()?;
         self.check_buffers()?;
         self.records.check_invariants()?;
         self.calls.check_invariants()
@@ -83,6 +86,32 @@ impl Node {
         ensure!(
             sums == (counted, answers as u64),
             "all buffers hold {counted} and {answers} bytes, and {sums:?} are counted"
+        );
+        Ok(())
+    }
+
+    /// Checks that each connection to the HTTP port is listed, once, unless it is closing.
+    fn check_http(&self) -> Result<(), String> {
+        let once: BTreeSet<&ConnId> = self.http.iter().collect();
+        ensure!(
+            once.len() == self.http.len(),
+            "an HTTP connection is listed twice"
+        );
+        for (id, slot) in self.sessions.iter() {
+            let Session::Http(http) = &slot.session else {
+                continue;
+            };
+            ensure!(
+                once.contains(&id) || http.disposition() == Disposition::Close,
+                "HTTP connection {} is not counted",
+                id.serial()
+            );
+        }
+        let most = self.settings.limits.max_http_connections.to_count();
+        ensure!(
+            self.http.len() <= most,
+            "{} connections to the HTTP port are open, and {most} are allowed",
+            self.http.len()
         );
         Ok(())
     }

@@ -48,6 +48,10 @@ impl Journal {
         &mut self.durability
     }
 
+    pub(super) fn durability_ref(&self) -> &Durability {
+        &self.durability
+    }
+
     /// Returns the lists `awaiting_space` and `held`.
     pub(super) fn waiting(&self) -> (&[ConnId], &[ConnId]) {
         (&self.awaiting_space, &self.held)
@@ -327,7 +331,8 @@ impl Node {
                 match &mut slot.session {
                     Session::Client(client) => client.close_unstored(),
                     Session::Link(link) => link.end_unstored(waited_ms, now.time),
-                    Session::Proxied(_) | Session::Exchange(_) => {} // the output of these promises no record
+                    // The output of these promises no record.
+                    Session::Proxied(_) | Session::Exchange(_) | Session::Http(_) => {}
                 }
                 self.mark_dirty(id);
             }

@@ -31,7 +31,7 @@
 //! # Sessions
 //!
 //! Each connection has a session: a client, a proxy's connection whose PROXY header has not arrived
-//! yet, a link, or an exchange. A link is a connection to a neighbour, another server of the herd.
+//! yet, a link, an exchange, or a connection to the HTTP port. A link is a connection to a neighbour, another server of the herd.
 //! An exchange is an HTTPS connection to Google Places. All sessions implement the same trait,
 //! [`Protocol`]. TLS is below the session, in `connection.rs`. If an event needs something outside
 //! its session, the session returns an effect. `Node::apply` handles all effects:
@@ -42,6 +42,7 @@
 //! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; the connection is lost |
 //! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; the connection is lost |
 //! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): the TLS handshake is done; the response is complete; the exchange failed; the connection is lost |
+//! | [`HttpConnection`](crate::core::http::HttpConnection) | [`http::Effect`](crate::core::http::Effect): an answer has to be looked up; the next step of an answer has room; the connection is lost |
 //!
 //! After the prefix `handle_`, and in the sessions, a method has the name of the matching method of
 //! `asyncio.Protocol`, if there is one. Nothing here blocks or reads a clock: the time is an
@@ -89,8 +90,11 @@ mod expiry;
 mod flooded_tests;
 #[cfg(test)]
 mod followers_tests;
+mod health;
+mod http;
 mod invariants;
 mod journaling;
+mod metrics;
 mod neighbours;
 #[cfg(test)]
 mod operators_tests;
@@ -99,6 +103,7 @@ mod proxied;
 mod questions;
 #[cfg(test)]
 mod quota_tests;
+mod report;
 mod session;
 mod states;
 mod turn_order;
@@ -114,6 +119,7 @@ use crate::core::base::clock::{Now, Time};
 use crate::core::base::deadlines::Deadlines;
 use crate::core::base::entropy::Entropy;
 use crate::core::base::limits::{LimitValue, Limits};
+use crate::core::base::process_facts::ProcessFacts;
 use crate::core::base::settings::{Secrets, SecretsChange, Settings, TlsSettings};
 use crate::core::base::slots::{Id, Slots};
 use crate::core::client::proxied::Refusal;
@@ -129,6 +135,7 @@ use crate::core::session::resolver::Resolver;
 use crate::core::session::tally::Tally;
 use crate::core::session::tls::TlsSession;
 use crate::core::session::tls_clock::TlsClock;
+use crate::core::session::turns::Turn;
 use crate::core::session::unproven::UnprovenPeers;
 use crate::core::table::records::Records;
 use certificates::Certificates;
@@ -154,6 +161,8 @@ struct Slot {
     armed: Option<Time>,
     /// Whether the connection is in `Journal::awaiting_space`.
     awaits_disk_space: bool,
+    /// When the connection began.
+    since: Time,
     /// Whether the connection is in `Journal::held`.
     is_held: bool,
     /// The number of bytes of the connection's buffers, as last counted.
@@ -252,6 +261,11 @@ pub struct Node {
     unidentified: VecDeque<ConnId>,
     /// The number of refused proxies' connections, by [`Refusal::kind`].
     proxied_refused: [u64; Refusal::KINDS],
+    /// The connections to the HTTP port.
+    http: Vec<ConnId>,
+    traffic: Traffic,
+    /// When this server began, on both clocks.
+    began: Now,
     records: Records,
     /// The number of records that have expired.
     expired: u64,
@@ -282,6 +296,13 @@ pub struct Node {
     /// The time of the latest event.
     now: Now,
     plaintext: Vec<u8>,
+}
+
+/// The number of bytes that passed through sockets, by [`Session::kind`].
+#[derive(Default)]
+struct Traffic {
+    received: [u64; Session::KINDS.len()],
+    sent: [u64; Session::KINDS.len()],
 }
 
 /// Makes the [`Context`](crate::core::session::context::Context) that a session gets for one event.
@@ -342,6 +363,9 @@ impl Node {
             look_ups_done: 0,
             unidentified: VecDeque::new(),
             proxied_refused: [0; Refusal::KINDS],
+            http: Vec::new(),
+            traffic: Traffic::default(),
+            began: now,
             records,
             expired: 0,
             tally: Tally::new(BufferBudget::new(limits.buffer_bytes)),
@@ -416,6 +440,25 @@ impl Node {
     /// `None`, the caller closes the socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
+    }
+
+    /// A connection to the HTTP port was made. Returns `None` if the server is stopping, or if all
+    /// places are taken and none of them is idle. After `None`, the caller closes the socket.
+    pub fn handle_http_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
+        self.handle(now, |node| node.http_connected(address, now))
+    }
+
+    /// The facts that [`Request::Measure`] requested for this connection.
+    pub fn handle_measured(&mut self, id: ConnId, facts: &ProcessFacts, now: Now) {
+        self.handle(now, |node| node.measured(id, facts, now));
+        self.mark_dirty(id);
+    }
+
+    /// A turn of the loop has ended. The shell has measured it.
+    #[inline]
+    pub fn handle_turn_ended(&mut self, turn: Turn) {
+        let slow_ms = self.settings.limits.slow_turn_ms;
+        self.tally.turns.add(turn, slow_ms);
     }
 
     /// A connection that [`Request::Connect`] requested is connected.
@@ -611,6 +654,7 @@ impl Node {
             is_dirty: false,
             armed: None,
             awaits_disk_space: false,
+            since: self.now.time,
             is_held: false,
             usage: BufferUsage::default(),
         });

@@ -22,6 +22,12 @@ pub enum Request {
         /// The address to connect to.
         address: SocketAddr,
     },
+    /// Measure the process for an answer of the HTTP port. Then call [`Node::handle_measured`] at
+    /// once.
+    Measure {
+        /// The connection that the answer is for.
+        id: ConnId,
+    },
     /// Look up a host name without blocking the loop. Then call [`Node::handle_resolved`].
     Resolve {
         /// The name.

@@ -598,6 +598,14 @@ impl Node {
         {
             warn!("{}: {reason}", CallLabel(id, call.question()));
         }
+        let nanos = self.now.time.since(call.since()).as_nanos() as u64;
+        self.tally.places_times.add(nanos);
+        let counters = &mut self.tally.counters;
+        match &answer {
+            Ok(Reply::Data(_)) => counters.places_data += 1,
+            Ok(Reply::Error(_)) => counters.places_errors += 1,
+            Err(_) => counters.places_failed += 1,
+        }
         let askers = call.waiters().iter().map(|asker| asker.id).collect();
         let outcome = Outcome::new(self.settings.places.api, answer);
         self.queue_answer(askers, outcome);

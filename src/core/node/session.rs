@@ -1,9 +1,10 @@
-//! The session of a connection: one of four kinds, with one trait.
+//! The session of a connection: one of five kinds, with one trait.
 
 use crate::core::base::clock::Time;
 use crate::core::base::limits::Limits;
 use crate::core::client::proxied::{self, Proxied};
 use crate::core::client::{self, Client};
+use crate::core::http::{self, HttpConnection};
 use crate::core::link::{self, Link};
 use crate::core::places::exchange::{self, Exchange};
 use crate::core::session::connection_error::ConnectionError;
@@ -20,6 +21,8 @@ pub(super) enum Session {
     /// In a box, because links are few and large, and clients are many and small.
     Link(Box<Link>),
     Exchange(Box<Exchange>),
+    /// A connection to the HTTP port.
+    Http(Box<HttpConnection>),
 }
 
 /// Makes getters for each kind of session. A getter returns `None` for all other kinds, so its
@@ -55,6 +58,7 @@ getters! {
     Proxied: proxied, proxied_mut -> Proxied;
     Link: link, link_mut -> Link;
     Exchange: exchange, exchange_mut -> Exchange;
+    Http: http, http_mut -> HttpConnection;
 }
 
 /// An effect of a session of any kind: see `Node::apply`.
@@ -63,6 +67,7 @@ pub(super) enum Effect {
     Proxied(proxied::Effect),
     Link(link::Effect),
     Exchange(exchange::Effect),
+    Http(http::Effect),
 }
 
 impl From<client::Effect> for Effect {
@@ -89,6 +94,12 @@ impl From<exchange::Effect> for Effect {
     }
 }
 
+impl From<http::Effect> for Effect {
+    fn from(effect: http::Effect) -> Effect {
+        Effect::Http(effect)
+    }
+}
+
 /// Evaluates the same expression for each kind of session.
 macro_rules! on_each {
     ($session:expr, $it:ident => $call:expr) => {
@@ -97,8 +108,29 @@ macro_rules! on_each {
             Session::Proxied($it) => $call,
             Session::Link($it) => $call,
             Session::Exchange($it) => $call,
+            Session::Http($it) => $call,
         }
     };
+}
+
+impl Session {
+    /// The names of the kinds, in the order of [`Session::kind`].
+    pub(super) const KINDS: [&'static str; 5] = ["client", "proxy", "link", "places", "http"];
+
+    /// The kind of a proxy's connection.
+    pub(super) const PROXY: usize = 1;
+
+    /// Returns the session's kind as a number from 0.
+    #[inline]
+    pub(super) fn kind(&self) -> usize {
+        match self {
+            Session::Client(_) => 0,
+            Session::Proxied(_) => Session::PROXY,
+            Session::Link(_) => 2,
+            Session::Exchange(_) => 3,
+            Session::Http(_) => 4,
+        }
+    }
 }
 
 impl Protocol for Session {

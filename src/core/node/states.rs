@@ -34,6 +34,14 @@ impl Node {
         (self.herd.iter().count(), up.count())
     }
 
+    /// Returns each connection to the HTTP port with the name of its state, one of
+    /// [`HttpConnection::STATES`](crate::core::http::HttpConnection::STATES).
+    pub fn http_states(&self) -> impl Iterator<Item = (ConnId, &'static str)> {
+        self.sessions
+            .iter()
+            .filter_map(|(id, slot)| Some((id, slot.session.http()?.state_name())))
+    }
+
     /// Returns the name of each neighbour with the state of dialling it, one of
     /// [`Dial::STATES`](crate::core::session::herd::Dial::STATES).
     pub fn dial_states(&self) -> impl Iterator<Item = (&str, &'static str)> {

@@ -39,8 +39,10 @@ impl Node {
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
         // A proxy's connection is sorted before clients only until its header names the client.
         // That is usually its first read.
-        let client = self.sessions.get(id)?.session.client()?;
-        Some(origin(client.address().ip()))
+        let session = &self.sessions.get(id)?.session;
+        let client = session.client().map(|client| client.address());
+        let address = client.or_else(|| session.http().map(|http| http.address()))?;
+        Some(origin(address.ip()))
     }
 }
 

@@ -191,6 +191,16 @@ impl Call {
         matches!(self.stage, CallStage::Connecting(_))
     }
 
+    /// Returns the name of the call's state, for the operator.
+    #[must_use]
+    pub fn state_name(&self) -> &'static str {
+        match &self.stage {
+            CallStage::Waiting => "waiting",
+            CallStage::Connecting(_) => "connecting",
+            CallStage::InFlight(_) => "sent",
+        }
+    }
+
     fn race(&mut self) -> Option<&mut Race> {
         match &mut self.stage {
             CallStage::Connecting(race) => Some(race),
@@ -687,6 +697,38 @@ impl Calls {
             self.races
         );
         Ok(())
+    }
+
+    /// The number of places in the table of calls. Each call has a place, and a place can be empty.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.calls.places()
+    }
+
+    /// Returns the call in a place of the table, or `None` if the place is empty.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<(CallId, &Call)> {
+        self.calls.at(place)
+    }
+
+    /// The number of calls that have no answer yet.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// The number of calls that wait for a connection. A connection that is being closed counts as
+    /// one that carries a call.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let carried = self.established.saturating_sub(self.idle.len());
+        self.calls.len().saturating_sub(self.races + carried)
+    }
+
+    /// Whether every call has its answer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
     }
 
     /// Returns the ids of all calls.

@@ -91,15 +91,18 @@ pub enum EvictableKind {
     Unproven,
     /// A connection to Places.
     Exchange,
+    /// A connection to the HTTP port.
+    Http,
 }
 
 impl EvictableKind {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
     const ALL: [EvictableKind; EvictableKind::COUNT] = [
         EvictableKind::Client,
         EvictableKind::Unidentified,
         EvictableKind::Unproven,
         EvictableKind::Exchange,
+        EvictableKind::Http,
     ];
 
     fn name(self) -> &'static str {
@@ -108,6 +111,7 @@ impl EvictableKind {
             EvictableKind::Unidentified => "connection without a PROXY header",
             EvictableKind::Unproven => "unproven peer",
             EvictableKind::Exchange => "connection to Places",
+            EvictableKind::Http => "connection to the HTTP port",
         }
     }
 }
@@ -311,7 +315,7 @@ impl EvictableKind {
     fn counted(self, count: u64) -> String {
         match (self, count) {
             // The plural of the first word.
-            (EvictableKind::Unidentified | EvictableKind::Exchange, 2..) => {
+            (EvictableKind::Unidentified | EvictableKind::Exchange | EvictableKind::Http, 2..) => {
                 let name = self.name().replacen("connection", "connections", 1);
                 format!("{count} {name}")
             }
@@ -319,7 +323,8 @@ impl EvictableKind {
                 EvictableKind::Client
                 | EvictableKind::Unproven
                 | EvictableKind::Unidentified
-                | EvictableKind::Exchange,
+                | EvictableKind::Exchange
+                | EvictableKind::Http,
                 _,
             ) => Counted(count, self.name()).to_string(),
         }

@@ -2,7 +2,7 @@
 //! connection ends.
 //!
 //! ```text
-//!   socket ─► admission ─► tls ─► a session: client, link or exchange ─► tls ─► socket
+//!   socket ─► admission ─► tls ─► a session: client, link, exchange … ─► tls ─► socket
 //!                           │                       │
 //!                       handshakes            disposition ─ open, half-closed or closed
 //! ```
@@ -39,4 +39,5 @@ pub mod resolver;
 pub mod tally;
 pub mod tls;
 pub mod tls_clock;
+pub mod turns;
 pub mod unproven;

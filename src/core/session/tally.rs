@@ -10,6 +10,7 @@ use log::{info, warn};
 
 use crate::core::base::bucket::Rate;
 use crate::core::base::clock::Time;
+use crate::core::base::histogram::{Histogram, PLACES_BOUNDS_NS};
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::buffer_budget::BufferBudget;
 use crate::core::session::handshakes::Handshakes;
@@ -17,6 +18,7 @@ use crate::core::session::log_budget::LogBudget;
 use crate::core::session::origins::{OriginBuckets, origin};
 use crate::core::session::peer_label::PeerLabel;
 use crate::core::session::places_budget::PlacesBudget;
+use crate::core::session::turns::Turns;
 use crate::core::wire::posix_time::Lead;
 
 /// The length of the period in which [`Tally`] counts stamps that are far from our clock: one
@@ -47,68 +49,150 @@ impl fmt::Display for ClientClocks {
     }
 }
 
+/// Makes [`Counters`] from two lists. The first list is also in the `STATUS` line.
 macro_rules! counters {
-    ($($(#[doc = $about:literal])+ $name:ident;)+) => {
+    (
+        status { $($(#[doc = $about:literal])+ $name:ident => $metric:literal;)+ }
+        metrics { $($(#[doc = $more_about:literal])+ $more:ident => $more_metric:literal;)+ }
+    ) => {
         /// Counters of one server since it started. The `STATUS` line and `herd-client status` are
-        /// made from this list: the name of a counter is its key.
+        /// made from the first of two lists: the name of a counter is its key. The metrics are made
+        /// from both.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[doc = $about])+ pub $name: u64,)+
+            $($(#[doc = $more_about])+ pub $more: u64,)+
         }
 
         impl Counters {
-            /// Returns each counter's name and value, in the order of this list.
+            /// Returns the name and the value of each counter of the `STATUS` line, in the order of
+            /// the list.
             pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
 
-            /// Creates the counters. `value` returns the value of the counter with a given name.
-            /// Returns `None` if a value is missing.
+            /// Creates the counters of a `STATUS` line. `value` returns the value of the counter
+            /// with a given name. Returns `None` if a value is missing.
             pub fn read(value: impl Fn(&str) -> Option<u64>) -> Option<Counters> {
-                Some(Counters { $($name: value(stringify!($name))?,)+ })
+                Some(Counters {
+                    $($name: value(stringify!($name))?,)+
+                    ..Counters::default()
+                })
+            }
+
+            /// Returns all counters as metrics. The counters of one family stand together.
+            pub fn metrics(&self) -> impl Iterator<Item = CounterMetric> {
+                [
+                    $(CounterMetric::new($metric, concat!($($about),+), self.$name),)+
+                    $(CounterMetric::new($more_metric, concat!($($more_about),+), self.$more),)+
+                ]
+                .into_iter()
             }
         }
     };
 }
 
+/// A counter as a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterMetric {
+    /// The name of the metric. It ends with `_total`.
+    pub name: &'static str,
+    /// The label and its value, if other counters have the same name.
+    pub label: Option<(&'static str, &'static str)>,
+    /// What is counted.
+    pub help: &'static str,
+    /// The count.
+    pub value: u64,
+}
+
+impl CounterMetric {
+    /// Creates a metric from `name` or `name label value`.
+    fn new(metric: &'static str, help: &'static str, value: u64) -> CounterMetric {
+        let mut words = metric.split(' ');
+        let name = words.next().unwrap_or_default();
+        CounterMetric {
+            name,
+            label: words.next().zip(words.next()),
+            help: help.trim_ascii(),
+            value,
+        }
+    }
+}
+
 counters! {
-    /// `IAMAT`s that were answered, but whose record was not stored. The record was not newer than
-    /// the stored record, or it had expired.
-    stale;
-    /// `IAMAT`s with a stamp more than 60 s ahead of our clock.
-    ahead;
-    /// `IAMAT`s with a stamp more than 60 s behind our clock.
-    behind;
-    /// Clients that were refused because too many clients were connected from their address.
-    refused_by_address;
-    /// Unproven peers that were closed so that a new unproven peer could take their slot.
-    unproven_displaced;
-    /// Connections to the neighbours' port that were closed because all slots for unproven peers
-    /// were taken.
-    unproven_crowded;
-    /// Connections to the neighbours' port that were closed because too many connections came from
-    /// their network within `limits.unproven_new_ms`.
-    unproven_throttled;
-    /// Questions that were sent to Google Places. Sending a question again counts as another
-    /// question.
-    places_asked;
-    /// Questions to Google Places that a question of another address displaced from the queue.
-    places_displaced;
-    /// Questions whose deadline passed before `places.max_per_second` allowed them.
-    places_over_second;
-    /// Questions that were refused because of `places.max_per_day`.
-    places_over_day;
-    /// Connections that were closed because all buffers together held more than
-    /// `limits.buffer_bytes`.
-    evicted;
-    /// `IAMAT`s of new clients that were refused because their address had introduced too many new
-    /// clients within `limits.new_names_ms`.
-    new_names_refused;
+    // The help of a metric is the comment of its counter. Where counters share a name, it is the
+    // comment of the first one.
+    status {
+        /// `IAMAT`s that were answered, but whose record was not stored. The record was not newer
+        /// than the stored record, or it had expired.
+        stale => "herd_iamats_stale_total";
+        /// `IAMAT`s with a stamp more than 60 s ahead of our clock.
+        ahead => "herd_iamats_ahead_total";
+        /// `IAMAT`s with a stamp more than 60 s behind our clock.
+        behind => "herd_iamats_behind_total";
+        /// Clients that were refused because too many clients were connected from their address.
+        refused_by_address => "herd_clients_refused_by_address_total";
+        /// Unproven peers that were closed so that a new unproven peer could take their slot.
+        unproven_displaced => "herd_unproven_displaced_total";
+        /// Connections to the neighbours' port that were closed because all slots for unproven
+        /// peers were taken.
+        unproven_crowded => "herd_unproven_crowded_total";
+        /// Connections to the neighbours' port that were closed because too many connections came
+        /// from their network within `limits.unproven_new_ms`.
+        unproven_throttled => "herd_unproven_throttled_total";
+        /// Questions that were sent to Google Places. Sending a question again counts as another
+        /// question.
+        places_asked => "herd_places_questions_total";
+        /// Questions to Google Places that a question of another address displaced from the queue.
+        places_displaced => "herd_places_displaced_total";
+        /// Questions whose deadline passed before `places.max_per_second` allowed them.
+        places_over_second => "herd_places_over_second_total";
+        /// Questions that were refused because of `places.max_per_day`.
+        places_over_day => "herd_places_over_day_total";
+        /// Connections that were closed because all buffers together held more than
+        /// `limits.buffer_bytes`.
+        evicted => "herd_connections_evicted_total";
+        /// `IAMAT`s of new clients that were refused because their address had introduced too many
+        /// new clients within `limits.new_names_ms`.
+        new_names_refused => "herd_new_names_refused_total";
+    }
+    metrics {
+        /// Commands of clients, by kind. A refused command has the kind that it was read as.
+        iamats => "herd_commands_total command iamat";
+        /// `WHATSAT`s.
+        whatsats => "herd_commands_total command whatsat";
+        /// Blank lines, which get no answer.
+        blanks => "herd_commands_total command blank";
+        /// Lines that are no command.
+        invalids => "herd_commands_total command invalid";
+        /// Answers to clients, by kind. `quote` is a line that was quoted with `? `.
+        ats_answered => "herd_answers_total answer at";
+        /// Answers with JSON of Google Places, or with an error in its place.
+        places_answered => "herd_answers_total answer places";
+        /// Lines that were quoted.
+        quoted => "herd_answers_total answer quote";
+        /// Questions to Google Places that ended, by outcome. `data` is an answer with status 200,
+        /// `error` is an error of Google, `failed` is no answer that can be used.
+        places_data => "herd_places_outcomes_total outcome data";
+        /// Errors of Google.
+        places_errors => "herd_places_outcomes_total outcome error";
+        /// Questions without an answer that can be used.
+        places_failed => "herd_places_outcomes_total outcome failed";
+        /// Answers on the HTTP port, by the class of their status.
+        http_ok => "herd_http_answers_total code 2xx";
+        /// Requests that were refused.
+        http_refused => "herd_http_answers_total code 4xx";
+        /// Answers that say that the server is not ready, or that it does not know the version.
+        http_unavailable => "herd_http_answers_total code 5xx";
+        /// Connections to the HTTP port that were closed at once because `limits.max_http_connections`
+        /// were busy.
+        http_crowded => "herd_http_connections_refused_total";
+    }
 }
 
 /// The counts of one server since it started.
 pub struct Tally {
-    /// The counters in the `STATUS` line.
+    /// The counters in the `STATUS` line and in the metrics.
     pub counters: Counters,
     ignored_headers: u64,
     /// The time at which the present period began.
@@ -138,6 +222,10 @@ pub struct Tally {
     /// A bucket for each origin. The bucket contains one token for each new client that `IAMAT`s
     /// from this origin may still add.
     new_names: OriginBuckets,
+    /// The turns of the loop.
+    pub turns: Turns,
+    /// The time from a question to Google Places until its end.
+    pub places_times: Histogram,
 }
 
 impl Default for Tally {
@@ -166,6 +254,8 @@ impl Tally {
             max_clients: 0,
             drain_ends: None,
             new_names: OriginBuckets::default(),
+            turns: Turns::default(),
+            places_times: Histogram::new(&PLACES_BOUNDS_NS),
         }
     }
 
@@ -237,6 +327,12 @@ impl Tally {
                 "{label}: it sent a PROXY header, but clients.proxy_protocol is off; {times} so far"
             );
         }
+    }
+
+    /// Returns the number of unfinished lines, and the number of PROXY headers that were ignored.
+    #[must_use]
+    pub fn of_lines(&self) -> (u64, u64) {
+        (self.unfinished, self.ignored_headers)
     }
 
     /// Counts a line that had no newline in time. Returns the new count.

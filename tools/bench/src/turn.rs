@@ -65,6 +65,7 @@ impl Turn {
                 port: 0,
             },
             neighbours: None,
+            http: None,
         };
         let mut settings = settings()?;
         settings.limits.turn_ms = TURN_MS;

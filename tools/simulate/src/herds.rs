@@ -133,6 +133,7 @@ impl Herd {
                 quota: PlacesQuota::default(),
                 tls: tls(),
             },
+            http: None,
             limits: limits.clone(),
         }
     }

@@ -82,6 +82,13 @@ impl Client {
         }
     }
 
+    /// Reads exactly so many bytes.
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut received = vec![0; count];
+        self.received.read_exact(&mut received).unwrap();
+        received
+    }
+
     /// Reads the next line, without its LF.
     pub fn line_of_bytes(&mut self) -> Vec<u8> {
         let mut line = self.until(b"\n");

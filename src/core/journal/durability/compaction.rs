@@ -436,6 +436,7 @@ impl Durability {
             self.current.length, next.length
         );
         self.batch.chunks.retain(|chunk| chunk.file == next.id);
+        self.compactions += 1;
         self.current = next;
         self.current.clear_full();
         self.enter(Cause::Switched, Compaction::Absent(now));

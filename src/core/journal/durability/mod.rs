@@ -51,6 +51,7 @@ use self::lives::{Life, Lives};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::entropy::Entropy;
+use crate::core::base::histogram::{Histogram, PLACES_BOUNDS_NS};
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, write_checksums};
 use crate::core::table::records::{ReaderId, Records};
@@ -227,6 +228,10 @@ pub struct Durability {
     /// The last error with which the disk refused space.
     full_reason: Option<DiskError>,
     failure: Option<JournalFailure>,
+    /// How long syncs took, for metrics.
+    sync_times: Histogram,
+    /// The number of finished compactions, for metrics.
+    compactions: u64,
 }
 
 impl Durability {
@@ -283,6 +288,8 @@ impl Durability {
             wanted_bytes: 0,
             full_reason: None,
             failure: None,
+            sync_times: Histogram::new(&PLACES_BOUNDS_NS),
+            compactions: 0,
         }
     }
 
@@ -826,6 +833,18 @@ impl Durability {
         })
     }
 
+    /// Returns how long syncs took.
+    #[must_use]
+    pub fn sync_times(&self) -> &Histogram {
+        &self.sync_times
+    }
+
+    /// Returns the number of finished compactions.
+    #[must_use]
+    pub fn compactions(&self) -> u64 {
+        self.compactions
+    }
+
     /// Handles a result from the disk.
     pub fn handle_disk_done(&mut self, done: DiskDone, records: &mut Records, now: Time) {
         if self.failure.is_some() {
@@ -847,7 +866,7 @@ impl Durability {
             DiskDone::Created { .. } => {}
             DiskDone::Synced {
                 outcome: Ok(()), ..
-            } => self.sync_done(),
+            } => self.sync_done(now),
             DiskDone::Synced {
                 outcome: Err(error),
                 ..
@@ -945,10 +964,12 @@ impl Durability {
         }
     }
 
-    fn sync_done(&mut self) {
+    fn sync_done(&mut self, now: Time) {
         let Some(syncing) = self.syncing.take() else {
             return;
         };
+        self.sync_times
+            .add(now.since(syncing.since).as_nanos() as u64);
         self.synced_seq = self.synced_seq.max(syncing.seq);
         match (self.compaction, syncing.next_length) {
             (Compaction::WritingBoth, Some(length)) if syncing.is_copy_covered => {

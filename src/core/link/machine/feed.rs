@@ -3,7 +3,7 @@
 
 use log::{debug, info, warn};
 
-use super::{CLOCK_INTERVAL_MS, Link, PeerLabel, State, excerpt, parse_number};
+use super::{CLOCK_INTERVAL_MS, Link, PeerLabel, SHORT_BATCH_BYTES, State, excerpt, parse_number};
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::{Now, Time};
 use crate::core::base::counted::Counted;
@@ -181,7 +181,7 @@ impl Link {
         origin: Origin,
         context: &mut Context<'_>,
     ) -> Result<(), LinkError> {
-        self.has_new_record = true;
+        self.batch_bytes += line.len();
         let invalid = || LinkError::InvalidRecord(excerpt(line).to_string());
         let head = AtHead::parse(line).ok_or_else(invalid)?;
         let lookup = context.records.lookup(head.client);
@@ -252,7 +252,11 @@ impl Link {
         let Some(neighbour) = self.neighbour else {
             return;
         };
-        let has_new_record = std::mem::replace(&mut self.has_new_record, false);
+        let batch_bytes = std::mem::take(&mut self.batch_bytes);
+        if batch_bytes > 0 {
+            self.last_batch = context.now.time;
+            self.received_all |= batch_bytes < SHORT_BATCH_BYTES;
+        }
         let entry = context.herd.get_mut(neighbour);
         if self.refused == 0 {
             entry.set_received(boot, position);
@@ -262,7 +266,7 @@ impl Link {
             entry.set_sync_after_refusal(boot, position);
         }
         if let Some(until) = self.resend_end
-            && (position >= until || until == u64::MAX && !has_new_record)
+            && (position >= until || until == u64::MAX && batch_bytes == 0)
         {
             self.resend_end = None;
             context.herd.set_refused_records(neighbour, self.refused);

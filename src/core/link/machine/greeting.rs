@@ -279,6 +279,7 @@ impl Link {
             self.acknowledgement = Acknowledgement::after_life(received.position);
         }
         self.last_clock = context.now.time;
+        self.last_batch = context.now.time;
         compare_clocks(neighbour, wall, context);
 
         let name = context.herd.get(neighbour).name();

@@ -29,6 +29,7 @@ mod status;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use log::{debug, info, warn};
 
@@ -38,7 +39,7 @@ use self::follow::Following;
 use crate::core::base::boot_id::BootId;
 use crate::core::base::clock::Time;
 use crate::core::base::invariants::ensure;
-use crate::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits};
+use crate::core::base::limits::{LINK_LINE_BYTES, LimitValue, Limits, TURN_BYTES};
 use crate::core::base::settings::TlsMode;
 use crate::core::base::slots::Id;
 use crate::core::base::transitions::assert_transition;
@@ -65,6 +66,11 @@ pub const VERSION: u64 = 2;
 
 /// The minimum time between two `CLOCK` lines on a link, in milliseconds.
 const CLOCK_INTERVAL_MS: u64 = 60_000;
+
+/// The silence after which a new link has received what the neighbour had to send.
+const QUIET: Duration = Duration::from_millis(500);
+/// A batch of records that is shorter than this was not cut off at [`TURN_BYTES`].
+const SHORT_BATCH_BYTES: usize = TURN_BYTES - 2 * LINK_LINE_BYTES;
 
 /// The name under which a tool connects to get the status of a server. No server has this name.
 pub const OPERATOR: &str = "operator";
@@ -262,8 +268,13 @@ pub struct Link {
     /// links have arrived again. `u64::MAX` if this position is not known. `None` if no such record
     /// is missing.
     resend_end: Option<u64>,
-    /// Whether a record arrived since the last `SYNC`.
-    has_new_record: bool,
+    /// The number of bytes of records that arrived since the last `SYNC`.
+    batch_bytes: usize,
+    /// When the link began, or later the last `SYNC` after records arrived.
+    last_batch: Time,
+    /// Whether the neighbour has sent everything that its feed had when the link began. See
+    /// [`Link::is_caught_up`].
+    received_all: bool,
     /// The number in the last `LACKS` that this link sent. 0 before the first `LACKS`.
     last_lacks: u64,
     /// The time at which our wall clock was last sent.
@@ -354,11 +365,30 @@ impl Link {
             acknowledgement: Acknowledgement::default(),
             refused: 0,
             resend_end: None,
-            has_new_record: false,
+            batch_bytes: 0,
+            last_batch: now,
+            received_all: false,
             last_lacks: 0,
             last_clock: now,
             following: None,
         }
+    }
+
+    /// Whether this server has received what the neighbour's feed had when the link began. The
+    /// protocol does not say so. But a batch of records that is shorter than the greatest batch
+    /// ends where the neighbour's feed ended. A neighbour that sends no record for half a second has
+    /// none to send.
+    #[must_use]
+    pub fn is_caught_up(&self, now: Time) -> bool {
+        let is_quiet = self.batch_bytes == 0 && now.since(self.last_batch) >= QUIET;
+        matches!(self.state, State::Linked { .. }) && (self.received_all || is_quiet)
+    }
+
+    /// Returns since when the present wait has lasted: for the connection, for the handshake, or
+    /// for the other side to close.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and

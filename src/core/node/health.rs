@@ -1,0 +1,102 @@
+//! Whether a [`Node`] should get clients. `/healthz/ready` answers this.
+//!
+//! Readiness is not liveness. A server that is not ready will be ready by itself, so restarting it
+//! helps nobody. A neighbour that is down does not make this server unready: otherwise one failure
+//! would take the whole herd out of service.
+
+use std::fmt;
+
+use super::{Node, Phase};
+use crate::core::base::clock::Time;
+use crate::core::journal::durability::{Condition, Durability};
+
+/// Why a server should get no clients now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// The server is stopping.
+    Stopping,
+    /// The disk has no room for new records.
+    DiskRefuses {
+        /// The time for which it has had none, in milliseconds.
+        for_ms: u64,
+        /// The number of bytes that must be free.
+        wanted_bytes: u64,
+    },
+    /// The neighbour with this name has not sent all that it knew when the link began.
+    CatchingUp(String),
+    /// Since its start, this server has neither linked with the neighbour of this name nor failed
+    /// to.
+    NotTried(String),
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unready::Stopping => f.write_str("it is stopping"),
+            Unready::DiskRefuses {
+                for_ms,
+                wanted_bytes,
+            } => write!(
+                f,
+                "the disk has had no room for records for {for_ms} ms; about {wanted_bytes} bytes must be free"
+            ),
+            Unready::CatchingUp(name) => {
+                write!(f, "neighbour {name} is still sending what it knows")
+            }
+            Unready::NotTried(name) => {
+                write!(f, "it is not known yet whether neighbour {name} is up")
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Returns the reasons why the server should get no clients now. None if it is ready. A server
+    /// that still reads its journal answers nothing.
+    #[must_use]
+    pub fn unready(&self, now: Time) -> Vec<Unready> {
+        let mut reasons = Vec::new();
+        if self.phase != Phase::Running {
+            reasons.push(Unready::Stopping);
+        }
+        let durability = self
+            .journal
+            .as_ref()
+            .map(|journal| journal.durability_ref());
+        match durability.map(Durability::condition) {
+            Some(Condition::Refusing {
+                since,
+                wanted_bytes,
+            }) => reasons.push(Unready::DiskRefuses {
+                for_ms: now.since(since).as_millis() as u64,
+                wanted_bytes,
+            }),
+            Some(Condition::Healthy | Condition::Busy { .. }) | None => {}
+        }
+        let limits = &self.settings.limits;
+        // A neighbour that dials has had time to try.
+        let tried_at = self
+            .began
+            .time
+            .plus_ms(limits.link_connect_ms + limits.redial_cap_ms);
+        for neighbour in self.herd.iter() {
+            let name = || neighbour.name().to_owned();
+            match neighbour.link() {
+                Some(id) => {
+                    let link = self.sessions.get(id).and_then(|slot| slot.session.link());
+                    if link.is_some_and(|link| !link.is_caught_up(now)) {
+                        reasons.push(Unready::CatchingUp(name()));
+                    }
+                }
+                None => {
+                    let was_linked = neighbour.unlinked_since() > Time::default();
+                    let is_known = neighbour.failures() > 0 || was_linked || now >= tried_at;
+                    if !is_known {
+                        reasons.push(Unready::NotTried(name()));
+                    }
+                }
+            }
+        }
+        reasons
+    }
+}
