@@ -246,6 +246,7 @@ impl Host {
                     true,
                 )
             }
+            Peer::Visitor(_) => (self.node.handle_http_connected(address, now), None, true),
             Peer::Origin(_) => return,
         };
         let Some(id) = admitted else {
@@ -275,7 +276,7 @@ impl Host {
             .values()
             .filter(|socket| match &socket.peer {
                 Peer::Mobile(mobile) => !mobile.is_turned_away(),
-                Peer::Neighbour(_) | Peer::Origin(_) => false,
+                Peer::Neighbour(_) | Peer::Origin(_) | Peer::Visitor(_) => false,
             });
         let from = |socket: &&Socket| address.is_none_or(|address| socket.address == address);
         sockets.filter(from).count() as u64
@@ -419,6 +420,7 @@ impl Host {
                 socket.says(&says, self.ms);
             }
             Peer::Origin(origin) => origin.hears(heard),
+            Peer::Visitor(visitor) => visitor.hears(heard),
         }
     }
 
@@ -444,6 +446,7 @@ impl Host {
                 Peer::Mobile(mobile) => mobile.show(),
                 Peer::Neighbour(_) => "a neighbour".to_owned(),
                 Peer::Origin(_) => "Places".to_owned(),
+                Peer::Visitor(_) => "a visitor of the HTTP port".to_owned(),
             };
             assert!(!forgets_output, "output is forgotten: {who}");
             assert!(!forgets_input, "input is forgotten: {who}");

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──► steps (somebody connects, says something, goes; time passes; the disk is full …) ──► host ──► Node
-//!                                                                  mobile, neighbour, places, disk    ◄──┘
+//!                                                                  mobile, neighbour, places, http, disk ◄──┘
 //! ```
 //!
 //! The host drives the server as the event loop does, and after every turn looks at what has to hold. The others play those whom the server
@@ -10,6 +10,7 @@
 //! has to be answered then, and everybody has to know the same. Then the server is told to stop, and has to.
 
 mod host;
+mod http;
 mod mobile;
 mod neighbour;
 mod outside;
@@ -18,12 +19,13 @@ mod tls;
 
 use arbitrary::Unstructured;
 use herd_mio::core::base::limits::{LINE_BYTES, Limits};
-use herd_mio::core::base::settings::{HostPort, PlacesApi, Secret, Settings};
+use herd_mio::core::base::settings::{HostPort, HttpSettings, PlacesApi, Secret, Settings};
 use herd_mio::core::journal::durability::Fsync;
 
 use crate::{log, server};
 use herd_testkit::fake_disk::{ENDLESS, Queue, Strike};
 use host::Host;
+use http::Visitor;
 use mobile::Mobile;
 use neighbour::{DIALLED, NAMES, Talk};
 use outside::Peer;
@@ -98,8 +100,20 @@ fn settings(kind: u8) -> Settings {
             neighbour.address.host = format!("{}.example", neighbour.name);
         }
     }
+    settings.http = Some(HttpSettings {
+        listen: HostPort {
+            host: "127.0.0.1".to_owned(),
+            port: 9100,
+        },
+        is_exposed: false,
+        hosts: Vec::new(),
+    });
     settings.limits = Limits {
         drain_ms: 2_000,
+        max_http_connections: 2,
+        http_head_bytes: 256,
+        http_output_bytes: 500,
+        http_page_entries: 3,
         max_clients: 6,
         max_clients_per_address: 4,
         max_unproven: 3,
@@ -200,6 +214,7 @@ fn take(host: &mut Host, step: u8, input: &mut Unstructured<'_>) -> arbitrary::R
                 host.stop();
                 return Ok(true);
             }
+            visit(host, input)?;
         }
     }
     Ok(false)
@@ -228,6 +243,28 @@ fn trouble_disk(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Res
         6 => disk.set_frozen(Queue::Writer, room % 2 == 0),
         _ => disk.set_frozen(Queue::Keeper, room % 2 == 0),
     }
+    Ok(())
+}
+
+/// Somebody comes to the HTTP port, or asks for something there.
+fn visit(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
+    let is_visitor = |peer: &Peer| matches!(peer, Peer::Visitor(_));
+    let is_there = host.outside.sockets.values().any(|it| is_visitor(&it.peer));
+    if !is_there || input.ratio(1, 3)? {
+        host.accept(Peer::Visitor(Visitor::default()), b"", input.arbitrary()?);
+    }
+    let mut sockets = host.outside.sockets.iter_mut();
+    let visitor = sockets.find(|(_, it)| is_visitor(&it.peer) && !it.has_fin);
+    let Some((&place, socket)) = visitor else {
+        return Ok(());
+    };
+    for _ in 0..input.int_in_range(1..=4_u8)? {
+        if let Peer::Visitor(visitor) = &mut socket.peer {
+            let said = visitor.asks(input)?;
+            socket.says(&said, host.ms);
+        }
+    }
+    host.outside.notice(place);
     Ok(())
 }
 
@@ -412,7 +449,7 @@ fn is_linked(host: &Host, neighbour: usize) -> bool {
                 let is_it = talk.neighbour == neighbour && talk.is_honest && talk.is_linked;
                 is_it && !talk.is_over && !socket.has_fin && !socket.is_reset
             }
-            Peer::Mobile(_) | Peer::Origin(_) => false,
+            Peer::Mobile(_) | Peer::Origin(_) | Peer::Visitor(_) => false,
         })
 }
 
@@ -444,7 +481,7 @@ fn make_peace(host: &mut Host) {
             .values()
             .filter_map(|socket| match &socket.peer {
                 Peer::Mobile(mobile) => Some(mobile.heard_bytes()),
-                Peer::Neighbour(_) | Peer::Origin(_) => None,
+                Peer::Neighbour(_) | Peer::Origin(_) | Peer::Visitor(_) => None,
             });
         let now_heard = mobiles.sum();
         if now_heard > heard {
@@ -464,6 +501,11 @@ fn unrest(host: &mut Host) -> Option<String> {
             && !mobile.is_content()
         {
             return Some(format!("not answered: {}", mobile.show()));
+        }
+        if let Peer::Visitor(visitor) = &socket.peer
+            && !visitor.is_content()
+        {
+            return Some("a request to the HTTP port is not answered".to_owned());
         }
     }
     // Where there is no room for a record, not everybody can have it.

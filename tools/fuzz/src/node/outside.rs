@@ -10,6 +10,7 @@ use herd_mio::core::node::{ConnId, Io, Node, Wants};
 use herd_mio::core::session::connection_error::SocketError;
 use herd_testkit::fake_disk::FakeDisk;
 
+use super::http::Visitor;
 use super::mobile::Mobile;
 use super::neighbour::{DIALLED, NAMES, Talk};
 use super::places::Origin;
@@ -24,6 +25,7 @@ pub(crate) enum Peer {
     Mobile(Mobile),
     Neighbour(Talk),
     Origin(Origin),
+    Visitor(Visitor),
 }
 
 /// A socket of the process.
@@ -72,11 +74,17 @@ impl Socket {
         if let (Peer::Mobile(mobile), Some(_)) = (&mut self.peer, &self.shield) {
             mobile.give_up();
         }
+        if let Peer::Visitor(visitor) = &mut self.peer {
+            visitor.is_disturbed();
+        }
     }
 
     /// The other end says no more; in TLS too, if it is polite.
     pub(crate) fn ends(&mut self, is_polite: bool) {
         self.has_fin = true;
+        if let Peer::Visitor(visitor) = &mut self.peer {
+            visitor.ends();
+        }
         if let Some(shield) = &mut self.shield {
             if is_polite {
                 self.arrived.extend(shield.close());
@@ -204,6 +212,8 @@ impl Outside {
                 }
                 Peer::Neighbour(_) => TURN_BYTES + 2 * LINK_LINE_BYTES,
                 Peer::Origin(_) => TURN_BYTES,
+                // Below the mark, one more request is answered.
+                Peer::Visitor(_) => limits.http_output_bytes as usize + TURN_BYTES,
             }
     }
 
