@@ -15,6 +15,8 @@ use crate::core::journal::durability::{Condition, Durability};
 pub enum Unready {
     /// The server is stopping.
     Stopping,
+    /// The server drains: it closes its clients one after another, and takes no new ones.
+    Draining,
     /// The disk has no room for new records.
     DiskRefuses {
         /// The time for which it has had none, in milliseconds.
@@ -33,6 +35,7 @@ impl fmt::Display for Unready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unready::Stopping => f.write_str("it is stopping"),
+            Unready::Draining => f.write_str("it is draining"),
             Unready::DiskRefuses {
                 for_ms,
                 wanted_bytes,
@@ -56,8 +59,10 @@ impl Node {
     #[must_use]
     pub fn unready(&self, now: Time) -> Vec<Unready> {
         let mut reasons = Vec::new();
-        if self.phase != Phase::Running {
-            reasons.push(Unready::Stopping);
+        match self.phase {
+            Phase::Running => {}
+            Phase::Draining => reasons.push(Unready::Draining),
+            Phase::Stopping | Phase::Overdue => reasons.push(Unready::Stopping),
         }
         let durability = self
             .journal

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use log::warn;
 
 use super::session::Session;
-use super::{ConnId, Node, Phase, Request};
+use super::{ConnId, Node, Request};
 use crate::core::base::clock::Now;
 use crate::core::base::limits::LimitValue;
 use crate::core::base::process_facts::ProcessFacts;
@@ -19,7 +19,7 @@ impl Node {
     /// Accepts a connection to the HTTP port. If all places are taken, the connection that has been
     /// idle longest makes room. Otherwise connections without requests could keep an operator out.
     pub(super) fn http_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
-        if self.phase != Phase::Running {
+        if self.phase.is_stopping() {
             return None;
         }
         let sessions = &self.sessions;
