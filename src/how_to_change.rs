@@ -83,15 +83,15 @@
 //!   context.tally.counters.pings += 1;
 //! ```
 //!
-//! The name in quotes is the name of the metric, and the comment is its help. A counter in the
-//! second list is only a metric. A label is written behind the name: `"herd_pings_total kind old"`.
-//! A test fails until the README explains the metric. A metric that is not a counter is a line in
+//! The text in quotes is the name of the metric, and the comment is its help. A label and its value
+//! follow the name: `"herd_pings_total kind old"`. A counter in the second list is only a metric. A
+//! test fails until the README explains the metric. A metric that is not a counter is a line in
 //! `src/core/node/metrics.rs`.
 //!
 //! The `STATUS` line and `herd-client status --json` (under `counters`) are made from the first
-//! list. A server of an older version does not send the key. Then herd-client shows 0 for the key. A value
-//! that is not a counter needs its own key in `src/core/link/machine/status.rs`, its own field in
-//! `tools/client/src/standing.rs`, and a line in `tools/client/src/status/report.rs`.
+//! list. A server of an older version does not send the key. Then herd-client shows 0 for the key.
+//! A value that is not a counter needs its own key in `src/core/link/machine/status.rs`, its own
+//! field in `tools/client/src/standing.rs`, and a line in `tools/client/src/status/report.rs`.
 //!
 //! # A kind of connection
 //!
@@ -110,11 +110,11 @@
 //!    [`Ports`](crate::shell::ports::Ports), and a line in `bind_all`.
 //! 6. `src/shell/event_loop.rs`: handle the token in `record_readiness`, and call the new function
 //!    in `admit`.
-//! 7. Four more matches need the new kind, and the compiler shows them: whether it can be evicted
-//!    (`src/core/node/buffers.rs`), whether its output promises a record
-//!    (`src/core/node/journaling.rs`), whether bytes are left over
-//!    (`src/core/node/connection.rs`), and what `/connections` shows of it
-//!    (`src/core/node/report.rs`).
+//! 7. Four more `match` expressions need the new kind. The compiler reports each of them:
+//!    `src/core/node/buffers.rs` (whether the connection can be evicted),
+//!    `src/core/node/journaling.rs` (whether its output reports records as stored),
+//!    `src/core/node/connection.rs` (whether it leaves bytes for another session), and
+//!    `src/core/node/report.rs` (the address and the wait that `/connections` shows).
 //!
 //! ```text
 //!   // core/node/mod.rs

@@ -1,7 +1,7 @@
 //! The HTTP port (`[http]` in the config file): off unless an address is configured.
 //!
 //! The port has no password. So an address that other machines can reach is an error, unless the
-//! operator asks for it in words (`exposed`).
+//! operator sets `exposed`.
 
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ pub(super) struct FileHttp {
     listen: Option<String>,
     /// Whether other machines may reach the port.
     exposed: Option<bool>,
-    /// The names by which the port is reached.
+    /// Names that a request's `Host` may have, besides `localhost` and the listen address.
     hosts: Option<Vec<String>>,
 }
 
@@ -26,8 +26,9 @@ impl HerdConfig {
     /// Returns the settings of the HTTP port of `member`. `None` if no address is configured.
     ///
     /// # Errors
-    /// The address is wrong, or other machines can reach it and the configuration does not say so.
-    /// Or a name in `http.hosts` is no host name.
+    /// - The address is invalid.
+    /// - Other machines can reach the address, and `exposed` is not set.
+    /// - An entry of `http.hosts` is not a host name.
     pub(super) fn http(
         &self,
         member: &Member,

@@ -32,14 +32,14 @@ use stamp::Stamp;
 
 pub use output::{Reserve, Rotation};
 
-/// The number of lines since the start that were handed to the writer. A process has one log, as it
-/// has one logger.
+/// The number of lines since the start that were handed to the writer. A static, because a process
+/// has only one logger.
 static LINES: AtomicU64 = AtomicU64::new(0);
 /// The number of lines since the start that were dropped, here or by the writer.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Returns two numbers of log lines since the start: those that were handed to the writer, and
-/// those that were dropped. The writer may have dropped some of the first ones.
+/// Returns two numbers since the start: of lines that were handed to the writer, and of dropped
+/// lines. A line that the writer dropped is in both numbers.
 #[must_use]
 pub fn counts() -> (u64, u64) {
     (

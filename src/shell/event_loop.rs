@@ -61,8 +61,9 @@ const MAX_ACCEPTS: usize = 64;
 /// closes their port. Together this is the greatest `limits.accept_backlog`.
 const LAST_ACCEPTS: usize = 1_024;
 /// The largest number of connections that a listener of the HTTP port accepts in one turn. In a
-/// crowded turn, it accepts one. A new connection there can displace one that is idle, so those that
-/// were accepted need the time to have their first request read.
+/// crowded turn, the listener accepts one. Reason: a new connection can displace an idle
+/// connection. So a connection needs time to send its first request before many others are
+/// accepted.
 const MAX_HTTP_ACCEPTS: usize = 16;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.

@@ -21,7 +21,7 @@ pub struct Ports {
     pub clients: HostPort,
     /// For neighbours. `None` if the server has no port for them.
     pub neighbours: Option<HostPort>,
-    /// For HTTP requests of operators. `None` if the server has no port for them.
+    /// For HTTP requests of operators. `None` if the server has no HTTP port.
     pub http: Option<HostPort>,
 }
 

@@ -1,5 +1,5 @@
-//! What the process knows about itself. The files in `/proc` are made by the kernel at each read
-//! and wait for no disk (proc(5)).
+//! Measures facts about the process. Reading a file in `/proc` does not wait for a disk: the kernel
+//! makes the content at each read (proc(5)).
 
 use std::fs;
 
@@ -15,7 +15,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Creates the process. It started at `started`, in nanoseconds since 1970.
+    /// Creates the value for a process that started at `started`, in nanoseconds since 1970.
     pub(super) fn new(started: u64) -> Process {
         Process {
             started,
@@ -45,9 +45,9 @@ fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
 }
 
-/// Returns the number of open descriptors. Since Linux 6.2, the size of the directory is that
-/// number. On older systems, the descriptors would have to be counted one by one, which takes
-/// milliseconds where there are many clients.
+/// Returns the number of open descriptors. Since Linux 6.2, this is the size of the directory
+/// `/proc/self/fd`. On older systems the size is 0, and this returns `None`: counting the
+/// descriptors one by one takes milliseconds if there are many clients.
 fn open_fds() -> Option<u64> {
     let count = fs::metadata("/proc/self/fd").ok()?.len();
     (count > 0).then_some(count)
@@ -69,7 +69,7 @@ impl Stat {
         // The name of the program is in parentheses, and may contain any byte.
         let (_, rest) = text.rsplit_once(") ")?;
         let fields: Vec<&str> = rest.split(' ').collect();
-        // The first of these fields is the third one of the file.
+        // `fields[0]` is field 3 of the file.
         let number = |field: usize| fields.get(field - 3)?.trim().parse::<u64>().ok();
         Some(Stat {
             cpu_ticks: number(14)? + number(15)?,

@@ -50,7 +50,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Creates an empty collection with room for `expected` sockets. The process started at
+    /// Creates an empty collection with space for `expected` sockets. The process started at
     /// `started`, in nanoseconds since 1970.
     pub(super) fn new(
         poll: Poll,

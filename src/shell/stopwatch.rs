@@ -1,19 +1,20 @@
-//! Measures the parts of a turn, for `/slow` and for the metrics. The wait for events is no part.
+//! Measures the parts of a turn, for `/slow` and for the metrics. A turn is one iteration of the
+//! event loop. The wait for events does not count.
 
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
 use crate::core::session::turns::{Part, Turn};
 
-/// The times of one turn. The loop reads the clock for each connection anyway, so a turn takes two
-/// more readings.
+/// The times of one turn. To measure a turn, the clock is read two more times, and two times for
+/// each piece of disk work. All other times are readings that the loop needs anyway.
 #[derive(Default)]
 pub(super) struct Stopwatch {
-    /// When the events of the turn were known. `None` before the first turn.
+    /// When the wait for events ended. `None` if no turn is being measured.
     began: Option<Time>,
-    /// When everything was read.
+    /// When all input of the turn was read and handled.
     input_until: Time,
-    /// When the time was last read.
+    /// The last reading of the clock by [`Io::now`](crate::core::node::Io::now).
     last_read: Time,
     /// When the deadlines were handled.
     deadlines_until: Time,
@@ -30,19 +31,20 @@ impl Stopwatch {
         self.disk = Duration::ZERO;
     }
 
-    /// Everything was read. `ready` connections were ready.
+    /// All input of the turn was read and handled. The turn has served `ready` connections.
     pub(super) fn has_read(&mut self, now: Time, ready: usize) {
         self.input_until = now;
         self.ready = ready;
     }
 
-    /// All output was written. `drive` has read the time once, after the deadlines.
+    /// All output was written. `drive` reads the time only once, when the deadlines are handled. So
+    /// the last reading is the end of that part.
     pub(super) fn has_written(&mut self, now: Time) {
         self.deadlines_until = self.last_read;
         self.output_until = now;
     }
 
-    /// The time was read.
+    /// [`Io::now`](crate::core::node::Io::now) has read the time.
     #[inline]
     pub(super) fn time_was_read(&mut self, now: Time) {
         self.last_read = now;
@@ -53,7 +55,8 @@ impl Stopwatch {
         self.disk += length;
     }
 
-    /// The log is flushed, which ends the turn. Returns the turn, once.
+    /// The turn has ended: the log is flushed. Returns the times of the turn, or `None` if no turn
+    /// has begun since the last call.
     pub(super) fn ended(&mut self, now: Time, wall: u64) -> Option<Turn> {
         let began = self.began.take()?;
         let ns = |length: Duration| length.as_nanos() as u64;

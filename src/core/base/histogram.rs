@@ -1,4 +1,4 @@
-//! Counts durations by their length, for metrics.
+//! A histogram of durations, for metrics.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// The bounds for turns of the loop: most take less than 0.1 ms.
+/// The bounds for turns (iterations of the event loop). Most turns take less than 0.1 ms.
 pub const TURN_BOUNDS_NS: [u64; 12] = [
     50 * US,
     100 * US,
@@ -38,7 +38,7 @@ pub const PLACES_BOUNDS_NS: [u64; 12] = [
     10 * SECOND,
 ];
 
-/// The number of durations in each bucket. A bucket has an upper bound, which belongs to it.
+/// The number of durations in each bucket. A bucket includes its upper bound.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     bounds_ns: &'static [u64; 12],
@@ -71,7 +71,7 @@ impl Histogram {
         }
     }
 
-    /// Returns each bound in seconds, with the number of durations up to it.
+    /// Returns each bound in seconds, with the number of durations up to this bound.
     ///
     /// ```
     /// use herd_mio::core::base::histogram::{Histogram, TURN_BOUNDS_NS};

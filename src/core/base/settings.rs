@@ -245,12 +245,12 @@ pub struct NeighbourTls {
     pub accepting: Arc<rustls::ServerConfig>,
 }
 
-/// The HTTP port, which shows operators and their tools how the server is.
+/// The settings of the HTTP port, which serves health, metrics and states to operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpSettings {
     /// The address that the port listens on.
     pub listen: HostPort,
-    /// Whether the port may be reached from other machines.
+    /// Whether other machines may reach the port.
     pub is_exposed: bool,
     /// The names, apart from `localhost` and the listen address, that a request's `Host` may have.
     pub hosts: Vec<String>,

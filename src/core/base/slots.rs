@@ -148,13 +148,13 @@ impl<T> Slots<T> {
         self.slab.is_empty()
     }
 
-    /// The number of places: each entry's index is less than this. A place can be empty.
+    /// The number of slots, including empty ones. The index of each entry is less than this number.
     #[must_use]
     pub fn places(&self) -> usize {
         self.generations.len()
     }
 
-    /// Returns the entry at an index, or `None` if the place is empty.
+    /// Returns the entry at an index, or `None` if the slot is empty.
     #[must_use]
     pub fn at(&self, index: usize) -> Option<(Id, &T)> {
         let value = self.slab.get(index)?;

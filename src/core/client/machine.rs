@@ -717,8 +717,8 @@ impl Client {
         self.is_leaving = true;
     }
 
-    /// Returns since when the client has had to do something: to finish a line, to read an answer,
-    /// or to close. `None` if nothing is expected of it.
+    /// Returns since when the server has waited for the client: to finish a line, to read output,
+    /// or to close. `None` if the server does not wait for the client.
     #[must_use]
     pub fn waits_since(&self) -> Option<Time> {
         self.line_since.or(self.stalled_since)

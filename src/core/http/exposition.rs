@@ -1,8 +1,8 @@
 //! Writes metrics in the text format of Prometheus 0.0.4 or of OpenMetrics 1.0.
 //!
-//! A *family* is a name with its help and its type. It has one sample, or a sample for each
-//! combination of its labels. All samples of a family stand together, and no family occurs twice:
-//! otherwise readers drop the whole text.
+//! A *family* is a metric's name with its help and its type. A family has one sample, or one sample
+//! for each combination of labels. All samples of a family are consecutive, and no family occurs
+//! twice: otherwise a scraper may reject the whole text.
 
 use std::fmt::{self, Write as _};
 
@@ -16,8 +16,9 @@ pub enum Format {
 }
 
 impl Format {
-    /// Chooses the format by a request's `Accept`. OpenMetrics is chosen if the request names its
-    /// version 1.0.0, or no version, and does not prefer another text.
+    /// Chooses the format by the value of a request's `Accept`. The format is OpenMetrics if the
+    /// request accepts OpenMetrics 1.0.0, or OpenMetrics without a version, and does not prefer
+    /// `text/plain`.
     #[must_use]
     pub fn accepted(accept: &str) -> Format {
         let (mut open, mut text) = (0.0, 0.0);
@@ -102,7 +103,8 @@ impl Exposition {
         self.counters(name, help).sample(&[], value);
     }
 
-    /// Adds a family that has no value of its own. `name` ends with `_info`.
+    /// Adds a family whose information is in its labels. Its value is always 1. `name` ends with
+    /// `_info`.
     pub fn info(&mut self, name: &'static str, help: &str, labels: &[Label<'_>]) {
         match self.format {
             Format::Prometheus => self.begin(name, name, "gauge", help),
@@ -114,8 +116,8 @@ impl Exposition {
         self.sample(labels, 1);
     }
 
-    /// Adds a histogram. `buckets` has an upper bound in seconds with the number of values up to
-    /// it, for each bucket but the last, which is for all `count` values.
+    /// Adds a histogram of `count` values. `buckets` has each upper bound in seconds, with the
+    /// number of values up to this bound. The last bucket, `+Inf`, is not in `buckets`.
     pub fn histogram(
         &mut self,
         name: &'static str,
@@ -126,7 +128,7 @@ impl Exposition {
     ) {
         self.begin(name, name, "histogram", help);
         for (bound, count) in buckets {
-            // A number without a point is no number in OpenMetrics.
+            // OpenMetrics requires a decimal point in a bound.
             let point = if bound.fract() == 0.0 { ".0" } else { "" };
             let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}{point}\"}} {count}");
         }

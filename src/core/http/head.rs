@@ -1,9 +1,10 @@
-//! The head of a request: request line and header. Only heads with one meaning are accepted.
+//! The head of a request: the request line and the header. A head that parsers read differently is
+//! refused.
 //!
-//! A proxy and a server that read the same bytes differently can be used to smuggle a request past
-//! the proxy (RFC 9112, section 11.2). So everything that readers are known to disagree about is
-//! refused, and the connection is closed: line ends other than CRLF, folded lines, a body, two
-//! `Host` fields, white space around a field's name.
+//! If a proxy and a server read the same bytes differently, an attacker can smuggle a request past
+//! the proxy (RFC 9112, section 11.2). So the following are refused, and the connection is closed:
+//! line ends other than CRLF, folded lines, a body, two `Host` fields, and white space around a
+//! field's name.
 
 use std::fmt;
 
@@ -24,28 +25,29 @@ pub enum After {
     Close,
 }
 
-/// A request that was understood.
+/// The parts of a valid head that the server needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The method, such as `GET`.
     pub method: &'a str,
     /// The path, and the query after `?`. It begins with `/`.
     pub target: &'a str,
-    /// The host that the request is for. `None` is possible only in HTTP/1.0.
+    /// The host that the request is for, from `Host` or from a target in absolute form. `None` is
+    /// possible only in HTTP/1.0.
     pub host: Option<&'a str>,
     /// The value of `Accept`, or empty.
     pub accept: &'a str,
-    /// Whether the connection stays open.
+    /// Whether the connection stays open after the answer.
     pub after: After,
-    /// Whether the version is 1.0, which knows no chunks.
+    /// Whether the version is HTTP/1.0, which has no chunked encoding.
     pub is_old: bool,
 }
 
-/// Why a head is refused. The connection is closed after every such refusal, because it is unknown
-/// where the next request begins.
+/// Why a head is refused. After each such refusal the connection is closed, because the server does
+/// not know where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// A line does not end with CRLF, or the bytes are no head at all.
+    /// A line does not end with CRLF, or the bytes are not the head of an HTTP request.
     Malformed,
     /// A line of the header begins with white space.
     Folded,
@@ -63,7 +65,7 @@ pub enum HeadError {
     },
     /// The header has more than [`HTTP_FIELDS`] fields.
     Fields,
-    /// The header says in two ways, or in a wrong way, how long the body is.
+    /// The length of the body is given in more than one field, or is not a number.
     Framing,
     /// The request has a body.
     Body,
@@ -115,11 +117,11 @@ impl fmt::Display for HeadError {
     }
 }
 
-/// Parses the head at the beginning of `input`, which has at most `most` bytes. Returns the head
-/// and its length in bytes. `None` if the head is not complete.
+/// Parses the head at the beginning of `input`. A head may have at most `most` bytes. Returns the
+/// head and its length in bytes, or `None` if the head is not complete.
 ///
 /// # Errors
-/// The bytes are refused, even if more follow.
+/// The bytes are not the beginning of a valid head, whatever bytes follow.
 pub fn parse(input: &[u8], most: usize) -> Result<Option<(Head<'_>, usize)>, HeadError> {
     // One empty line before the request line is allowed (RFC 9112, section 2.2).
     let start = if input.starts_with(b"\r\n") { 2 } else { 0 };
@@ -206,7 +208,7 @@ impl<'a> Head<'a> {
         let accept = values("accept").next().map(text).transpose()?;
         let target = request.path.ok_or(HeadError::Malformed)?;
         let (host, target) = match target.strip_prefix("http://") {
-            // The absolute form, which replaces `Host` (RFC 9112, section 3.2.2).
+            // The host of a target in absolute form replaces `Host` (RFC 9112, section 3.2.2).
             Some(rest) => match rest.find('/') {
                 Some(at) => (Some(&rest[..at]), &rest[at..]),
                 None => (Some(rest), "/"),

@@ -1,19 +1,19 @@
 //! Checks the `Host` of a request, against DNS rebinding.
 //!
-//! A web page can let its own name point to 127.0.0.1. Then the browser of an operator takes this
-//! port for a part of that page, and the page can read every answer. The browser sends the page's
-//! name in `Host`, so a request with a name that is not ours is refused.
+//! In DNS rebinding, an attacker changes the address of a web page's host name to 127.0.0.1. Then a
+//! browser treats this port as the page's own origin, and the page can read every answer. The
+//! browser sends the page's host name in `Host`. So a request with an unknown name is refused.
 //!
-//! An address in `Host` is no name, so nobody can let it point elsewhere. A port that is exposed
-//! accepts every address: health checks use the address of a container or of a port mapping, which
-//! this server does not know.
+//! An IP address in `Host` needs no DNS, so DNS rebinding cannot use it. An exposed port accepts
+//! every IP address. Reason: health checks use the address of a container or of a port mapping,
+//! which this server does not know.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::core::base::settings::HttpSettings;
 
-/// Whether a request with this `Host` is for this server. The port in `Host` does not matter,
-/// because a tunnel changes it.
+/// Whether a request with this `Host` is for this server. The port number in `Host` can be any: a
+/// tunnel changes this number.
 ///
 /// ```
 /// use herd_mio::core::base::settings::{HostPort, HttpSettings};
@@ -38,7 +38,7 @@ pub fn is_ours(host: &str, http: &HttpSettings) -> bool {
     names.any(|name| name.eq_ignore_ascii_case(host))
 }
 
-/// Returns the host without `:port`. `None` if what follows the colon is no port.
+/// Returns the host without `:port`. `None` if the text after the colon is not a port number.
 fn without_port(host: &str) -> Option<&str> {
     let after_address = host.rfind(']').map_or(0, |at| at + 1);
     match host[after_address..].find(':') {
@@ -51,7 +51,7 @@ fn without_port(host: &str) -> Option<&str> {
     }
 }
 
-/// Returns the address in `Host`: an IPv6 address is in brackets.
+/// Returns the IP address in `Host`. `None` if the host is a name. An IPv6 address is in brackets.
 fn address(host: &str) -> Option<IpAddr> {
     let v6 = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     match v6 {
@@ -60,7 +60,7 @@ fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Returns the address that the port listens on, if the configuration has one.
+/// Returns the IP address that the port listens on. `None` if the configuration has a host name.
 fn address_of(host: &str) -> Option<IpAddr> {
     host.parse()
         .ok()

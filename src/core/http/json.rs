@@ -1,10 +1,10 @@
-//! Writes JSON (RFC 8259), member after member, in the order in which an operator reads it.
+//! Writes JSON (RFC 8259). The members of an object are in the order in which they are added.
 
 use std::fmt::{self, Write as _};
 
 use crate::core::wire::json::string;
 
-/// A JSON value that is written into a text.
+/// A JSON object or list that is being written. Dropping the value writes the closing bracket.
 pub struct Json<'a> {
     out: &'a mut String,
     is_first: bool,
@@ -12,7 +12,7 @@ pub struct Json<'a> {
 }
 
 impl<'a> Json<'a> {
-    /// Begins an object. It ends when the value is dropped.
+    /// Begins an object.
     pub fn object(out: &'a mut String) -> Json<'a> {
         Json::begin(out, '{', '}')
     }
@@ -38,7 +38,7 @@ impl<'a> Json<'a> {
         self.out.push(':');
     }
 
-    /// Adds a number or a truth value.
+    /// Adds a number or a Boolean.
     pub fn value(&mut self, name: &str, value: impl fmt::Display) {
         self.name(name);
         let _ = write!(self.out, "{value}"); // writing to memory does not fail
@@ -52,7 +52,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Adds a text.
+    /// Adds a string.
     pub fn text(&mut self, name: &str, value: impl fmt::Display) {
         self.name(name);
         self.out.push_str(&string(value.to_string().as_bytes()));
@@ -82,7 +82,7 @@ impl<'a> Json<'a> {
         let _ = write!(self.out, "{value}");
     }
 
-    /// Adds a text to a list.
+    /// Adds a string to a list.
     pub fn text_entry(&mut self, value: impl fmt::Display) {
         self.comma();
         self.out.push_str(&string(value.to_string().as_bytes()));

@@ -24,8 +24,9 @@
 //!   Closing   ─ Evicted ───────► Closing
 //! ```
 //!
-//! Requests that arrive together are answered in their order, and at most one is begun for each
-//! write to the socket. So one connection with many requests does not make a turn long.
+//! Requests that arrive together are answered in their order. At most one answer is begun for each
+//! write to the socket. So a connection with many requests does not make a turn long. A turn is one
+//! iteration of the event loop.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -70,8 +71,8 @@ pub enum Effect {
     /// The node has to look up the answer. Then it calls [`HttpConnection::answer`], or
     /// [`HttpConnection::begin_stream`].
     Asked(Query),
-    /// The output of a stream has room for its next step. The node calls
-    /// [`HttpConnection::step`].
+    /// The next step of a stream can be made: at most `limits.http_output_bytes` of output wait.
+    /// The node calls [`HttpConnection::step`].
     Step(Query),
     /// The connection is closed.
     Lost,
@@ -99,12 +100,14 @@ enum State {
     Closing { linger: Linger },
 }
 
-/// How long the server still reads after its last output. Closing a socket with unread input could
-/// destroy an answer that the client has not read yet (RFC 9112, section 9.6).
+/// How long the server still reads, and discards, input after its last output. Closing a socket
+/// with unread input could destroy an answer that the client has not read yet (RFC 9112, section
+/// 9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Linger {
     No,
-    /// For [`BRIEFLY_MS`]: no answer is under way, but a request can be.
+    /// For [`BRIEFLY_MS`], and at most `limits.linger_ms`. This is for an idle connection of a
+    /// stopping server: no answer is being sent, but the client may be sending a request.
     Briefly,
     /// Until the client closes, for at most `limits.linger_ms`.
     Long,
@@ -141,15 +144,15 @@ enum Cause {
     HeadLate,
     /// No request came for `limits.http_idle_ms`.
     Idle,
-    /// A new connection takes the place of this idle one.
+    /// This connection was idle, and is closed to make way for a new one.
     Displaced,
     /// The server is stopping.
     Stopped,
-    /// The client did not read for `limits.output_stall_ms`.
+    /// The socket accepted no output for `limits.output_stall_ms`.
     OutputStalled,
     /// The time for lingering is over.
     Lingered,
-    /// The buffers of all connections together are full.
+    /// The buffers of all connections together held more than `limits.buffer_bytes`.
     Evicted,
 }
 
@@ -192,17 +195,20 @@ impl State {
 pub struct HttpConnection {
     who: Label,
     state: State,
-    /// Requests that wait, or the beginning of one.
+    /// Requests that wait, or the beginning of a request.
     input: Buffer,
     output: Buffer,
-    /// What has to be answered when the process has been measured. Only in `Awaiting`.
+    /// The query whose answer needs facts about the process, until these facts arrive. `Some` only
+    /// in `Awaiting`.
     measured: Option<Query>,
-    /// Whether the input has ended. A connection in any state can have ended input.
+    /// Whether the input has ended. This is independent of the state, because the input can end in
+    /// each state.
     has_ended: bool,
-    /// When the head of the request that is not complete began.
+    /// When the wait for the rest of an unfinished head began. `None` if there is no unfinished
+    /// head.
     head_since: Option<Time>,
-    /// When the wait began that the present deadline measures: since then no request came, or the
-    /// socket took no output.
+    /// When the present wait began: for a request, for the socket to accept output, or for the
+    /// client to close. The wait for the rest of a head is in `head_since`.
     since: Time,
 }
 
@@ -234,7 +240,7 @@ impl HttpConnection {
     }
 
     /// Returns since when the connection has waited for a request, or for the client to close.
-    /// `None` if an answer is under way, or if a part of a request has arrived.
+    /// `None` if an answer is being made or sent, or if a part of a request has arrived.
     #[must_use]
     pub fn idle_since(&self) -> Option<Time> {
         let is_idle = match self.state {
@@ -246,19 +252,20 @@ impl HttpConnection {
         is_idle.then_some(self.since)
     }
 
-    /// Returns since when the connection has been in the wait that its deadline measures.
+    /// Returns when the present wait began. The deadline measures this wait.
     #[must_use]
     pub fn since(&self) -> Time {
         self.head_since.unwrap_or(self.since)
     }
 
-    /// The answer to `query` needs facts about the process. They come later in this turn.
+    /// Stores `query`, because its answer needs facts about the process. The node gets these facts
+    /// later in this turn.
     pub fn measure(&mut self, query: Query) {
         self.measured = Some(query);
     }
 
-    /// Returns the query of [`HttpConnection::measure`], once. `None` if the connection does not
-    /// wait any more.
+    /// Takes the query that [`HttpConnection::measure`] stored. `None` if the connection does not
+    /// wait for facts any more.
     pub fn take_measured(&mut self) -> Option<Query> {
         self.measured.take()
     }
@@ -301,7 +308,7 @@ impl HttpConnection {
                 false => self.enter(Cause::Answered, State::Reading),
             };
         }
-        // The step itself decides how the stream ends.
+        // A placeholder if `next` is `None`: then `step` ends the stream at once.
         let query = next.clone().unwrap_or(Query::Live);
         self.enter(
             Cause::StreamBegun,
@@ -310,9 +317,9 @@ impl HttpConnection {
         self.step(first, next, context);
     }
 
-    /// Appends a step of the present stream, which must not be empty: the next step begins when
-    /// the socket has taken this one. `next` is where the next step begins, or `None` if this step
-    /// is the last.
+    /// Appends a step of the present stream. `next` is where the next step begins, or `None` if
+    /// this step is the last. A step must not be empty: the next step is made only after the socket
+    /// has accepted output.
     pub fn step(&mut self, piece: &[u8], next: Option<Query>, context: &mut Context<'_>) {
         let State::Streaming(stream) = &mut self.state else {
             return;
@@ -332,20 +339,21 @@ impl HttpConnection {
         }
     }
 
-    /// Closes the idle connection, because a new one takes its place.
+    /// Closes the connection if it is idle, to make way for a new one.
     pub fn displace(&mut self) {
         if self.idle_since().is_some() {
             self.enter(Cause::Displaced, State::Closing { linger: Linger::No });
         }
     }
 
-    /// Closes the connection at once, because the buffers of all connections together are full.
+    /// Closes the connection at once and discards its buffers, because the buffers of all
+    /// connections together hold more than `limits.buffer_bytes`.
     pub fn evict(&mut self, eviction: Eviction) {
         info!("{}: closing: {eviction}", self.who);
         self.drop_all(Cause::Evicted);
     }
 
-    /// Runs the first request of the input, if the output has room for its answer.
+    /// Runs the first request of the input, if at most `limits.http_output_bytes` of output wait.
     fn run(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         let limits = &context.settings.limits;
         if !matches!(self.state, State::Reading) || !self.has_room(limits) {
@@ -358,7 +366,7 @@ impl HttpConnection {
         if matches!(self.state, State::Closing { .. }) {
             self.input.clear();
         }
-        // Requests that wait behind an answer are not late.
+        // A request that waits behind an answer must not time out.
         let is_unfinished =
             matches!(self.state, State::Reading) && used == 0 && !self.input.is_empty();
         self.head_since = match is_unfinished {
@@ -368,8 +376,8 @@ impl HttpConnection {
         effect
     }
 
-    /// Runs the request at the beginning of `input`. Returns the number of bytes that it has, or 0
-    /// if it is not complete.
+    /// Runs the request at the beginning of `input`. Returns the number of bytes to consume. This
+    /// is 0 if the request is not complete, and all bytes if the head is refused.
     fn run_first(&mut self, input: &[u8], context: &mut Context<'_>) -> (usize, Option<Effect>) {
         let limits = &context.settings.limits;
         if input.is_empty() {
@@ -407,7 +415,7 @@ impl HttpConnection {
         );
         let is_ours = match (head.host, &settings.http) {
             (Some(host), Some(http)) => is_ours(host, http),
-            (None, _) => true, // no browser speaks HTTP/1.0
+            (None, _) => true, // HTTP/1.0, which no browser sends
             (Some(_), None) => false,
         };
         let reply = if !is_ours {
@@ -440,7 +448,7 @@ impl HttpConnection {
         None
     }
 
-    /// Appends an answer to the output. Returns what happens after it.
+    /// Appends an answer to the output. Returns what the connection does after the answer.
     fn append(&mut self, reply: &Reply, manner: Manner, context: &mut Context<'_>) -> After {
         self.begin_output(context.now.time);
         let counters = &mut context.tally.counters;
@@ -508,7 +516,7 @@ fn framing(manner: Manner) -> Framing {
     }
 }
 
-/// Returns what happens after an answer. A server that stops answers nothing more.
+/// Returns what the connection does after an answer. A stopping server closes the connection.
 fn after(manner: Manner, context: &Context<'_>) -> After {
     match context.is_stopping {
         true => After::Close,
@@ -539,10 +547,10 @@ impl Protocol for HttpConnection {
     #[cold]
     fn data_received(&mut self, data: &[u8], context: &mut Context<'_>) -> Option<Effect> {
         if matches!(self.state, State::Closing { .. }) {
-            return None; // it lingers
+            return None; // a lingering connection discards its input
         }
         self.input.extend(data);
-        // Behind an answer that is not sent yet, the next request waits for `output_sent`.
+        // While output waits, `output_sent` runs the next request.
         match self.output.is_empty() {
             true => self.run(context),
             false => None,
@@ -573,7 +581,7 @@ impl Protocol for HttpConnection {
         Some(Effect::Lost)
     }
 
-    /// The present request is answered. If nothing of the answer waits, the next request runs.
+    /// The node does not call this, because no request to this port waits for disk space.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         match self.output.is_empty() {
             true => self.run(context),
@@ -615,7 +623,7 @@ impl Protocol for HttpConnection {
         None
     }
 
-    /// A request that has not arrived whole is not answered any more.
+    /// An answer that has begun is still sent. A request whose answer has not begun is discarded.
     fn stop(&mut self, context: &mut Context<'_>) {
         match self.state {
             State::Reading => {
@@ -636,7 +644,8 @@ impl Protocol for HttpConnection {
         self.output.as_slice()
     }
 
-    /// If the output has room again, the next step of a stream or the next request begins.
+    /// If at most `limits.http_output_bytes` of output wait, the next step of a stream or the next
+    /// request begins.
     #[cold]
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Effect> {
         self.output.consume(count);
@@ -658,7 +667,7 @@ impl Protocol for HttpConnection {
             return Disposition::Open;
         }
         match self.state {
-            // What is left is no whole request, and the rest will not come.
+            // The input that is left is an incomplete request, and its rest cannot arrive any more.
             State::Reading if self.has_ended => Disposition::Close,
             State::Closing {
                 linger: Linger::Briefly | Linger::Long,
@@ -668,7 +677,8 @@ impl Protocol for HttpConnection {
         }
     }
 
-    /// The connection is read while less than one turn's bytes wait.
+    /// Input is not read while an answer is made or sent. So a client cannot send requests faster
+    /// than it reads answers. A lingering connection reads and discards input.
     fn wants_read(&self) -> bool {
         if self.has_ended {
             return false;
@@ -690,7 +700,7 @@ impl Protocol for HttpConnection {
 
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        // The node answers before the turn ends.
+        // The node answers within the same turn.
         if matches!(self.state, State::Awaiting(_)) {
             return None;
         }

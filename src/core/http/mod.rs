@@ -6,15 +6,15 @@
 //!                output ◄─┘  └────────────── answer, or one step of a stream ◄───┘
 //! ```
 //!
-//! [`machine`] is the session of one connection. It checks a request ([`head`], [`host`]), finds
-//! out what it asks for ([`query`]), and appends the answer to its output ([`reply`]). What an
-//! answer says is not known here: the node knows it, because it has the records, the connections
-//! and the calls. The formats are here: JSON in [`json`], the text of Prometheus and of OpenMetrics
-//! in [`exposition`].
+//! [`machine`] is the session of one connection. It checks a request ([`head`], [`host`]), parses
+//! the requested path ([`query`]), and appends the answer to its output ([`reply`]). The data of an
+//! answer comes from the node, which has the records, the connections and the calls (questions to
+//! Google Places). This folder has the formats: JSON in [`json`], the text of Prometheus and of
+//! OpenMetrics in [`exposition`].
 //!
-//! An answer is complete at once, or a *stream*. A stream is made in steps. Each step begins only
-//! when the output has room again, so an answer of any length needs little memory, and no step
-//! takes long.
+//! Most answers are made at once. A page of a long list is a *stream*: it is made in steps. A step
+//! is made only when at most `limits.http_output_bytes` of output wait for the socket. So a long
+//! answer needs little memory, and no step blocks the loop for long.
 
 pub mod exposition;
 pub mod head;

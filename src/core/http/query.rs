@@ -1,4 +1,4 @@
-//! What a request asks for: its path, and the parameters after `?`.
+//! The query of a request: its path, and the parameters after `?`.
 
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::http::exposition::Format;
@@ -6,7 +6,7 @@ use crate::core::http::exposition::Format;
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// `/healthz/live`: whether the loop turns.
+    /// `/healthz/live`: whether the event loop runs.
     Live,
     /// `/healthz/ready`: whether the server should get clients.
     Ready,
@@ -14,28 +14,29 @@ pub enum Query {
     Metrics(Format),
     /// `/status`: a summary.
     Status,
-    /// `/links`: each neighbour.
+    /// `/links`: each neighbour (another server of the herd).
     Links,
     /// `/connections`: each connection.
     Connections(Page),
     /// `/calls`: each question to Google Places that has no answer yet.
     Calls(Page),
-    /// `/slow`: the last slow turns.
+    /// `/slow`: the last slow turns (iterations of the event loop).
     Slow,
     /// `/clients/<id>`: the record of the client with this name.
     Client(Vec<u8>),
 }
 
-/// A part of a list. The list is in the order of indices in a table.
+/// The part of a list that has not been written yet. The entries of the list are in the order of
+/// their indices in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The first index that may be on the page.
+    /// The index at which the next step begins.
     pub from: usize,
-    /// The number of entries that the page still has room for.
+    /// The number of entries that may still be written.
     pub left: usize,
-    /// The index of the last entry that was written.
+    /// The index of the last entry that was written. `None` before the first entry.
     pub last: Option<usize>,
-    /// Whether the first step of the page was written.
+    /// Whether the first step was written.
     pub has_begun: bool,
 }
 
@@ -100,7 +101,8 @@ impl Page {
     }
 }
 
-/// Decodes `%41` to `A` (RFC 3986, section 2.1). A client's name can have any bytes.
+/// Decodes percent-encoding: `%41` is `A` (RFC 3986, section 2.1). A client's name can have any
+/// bytes.
 fn decoded(text: &str) -> Result<Vec<u8>, QueryError> {
     let digit = |byte: Option<u8>| {
         let digit = byte.and_then(|byte| char::from(byte).to_digit(16));

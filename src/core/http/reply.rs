@@ -1,4 +1,4 @@
-//! The head of an answer, and answers that need nothing but their status.
+//! The parts of an answer: status, header fields, and the framing of the body.
 
 use std::fmt;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use time::macros::format_description;
 pub enum Status {
     /// 200.
     Ok,
-    /// 400: the request is not understood.
+    /// 400: the request is malformed, or a parameter is wrong.
     BadRequest,
     /// 404: there is no such path, or no such client.
     NotFound,
@@ -24,7 +24,7 @@ pub enum Status {
     ContentTooLarge,
     /// 414: the request line is too long.
     UriTooLong,
-    /// 421: the request's `Host` is no name of this server.
+    /// 421: the request's `Host` does not belong to this server.
     Misdirected,
     /// 431: the head is too long, or has too many fields.
     HeaderTooLarge,
@@ -35,7 +35,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Returns the code, such as 200, and its words.
+    /// Returns the code, such as 200, and its reason phrase, such as `OK`.
     #[must_use]
     pub fn parts(self) -> (u16, &'static str) {
         match self {
@@ -77,14 +77,14 @@ impl fmt::Display for ContentType {
     }
 }
 
-/// How the end of a body is found.
+/// How the client finds the end of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// The body has this many bytes.
     Length(usize),
     /// The body comes in chunks.
     Chunks,
-    /// The body ends with the connection, because the client speaks HTTP/1.0.
+    /// The body ends when the connection closes, because HTTP/1.0 has no chunks.
     UntilClose,
 }
 
@@ -99,8 +99,8 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// Fields of every answer. No page of another origin may read an answer, put it into a frame, or
-/// take it for a script.
+/// Header fields of every answer. With these fields, a browser does not let a page of another
+/// origin load an answer, show it in a frame, or run it as a script.
 const FIELDS: &str = "Cache-Control: no-store\r\n\
     X-Content-Type-Options: nosniff\r\n\
     Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
@@ -148,7 +148,8 @@ pub fn write_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a piece of a body in this framing. An empty piece appends nothing.
+/// Appends a piece of a body in this framing. An empty piece appends nothing, because an empty
+/// chunk would end the body.
 pub fn write_piece(out: &mut Vec<u8>, piece: &[u8], framing: Framing) {
     match framing {
         Framing::Chunks if !piece.is_empty() => {

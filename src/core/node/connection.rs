@@ -135,7 +135,7 @@ impl Node {
         };
         self.apply(id, effect, now);
         if !rest.is_empty() {
-            // These bytes are counted again, as the client's.
+            // `bytes_received` counts these bytes again, as bytes of a client.
             self.traffic.received[Session::PROXY] -= rest.len() as u64;
             self.bytes_received(id, rest, now);
         }

@@ -41,7 +41,8 @@ pub trait Io {
     /// the result is a later event.
     fn perform(&mut self, node: &Node, work: DiskWork) -> Option<DiskDone>;
 
-    /// Returns what the process knows about itself. Without a process there is nothing to know.
+    /// Returns facts about the process. A simulated server has no process of its own, so it uses
+    /// the default values.
     fn measure(&mut self, _node: &Node) -> ProcessFacts {
         ProcessFacts::default()
     }

@@ -1,8 +1,8 @@
 //! Whether a [`Node`] should get clients. `/healthz/ready` answers this.
 //!
-//! Readiness is not liveness. A server that is not ready will be ready by itself, so restarting it
-//! helps nobody. A neighbour that is down does not make this server unready: otherwise one failure
-//! would take the whole herd out of service.
+//! Readiness is not liveness: a restart does not help a server that is not ready. A neighbour that
+//! is down does not make this server unready. Otherwise one failure would take the whole herd out
+//! of service.
 
 use std::fmt;
 
@@ -15,19 +15,20 @@ use crate::core::journal::durability::{Condition, Durability};
 pub enum Unready {
     /// The server is stopping.
     Stopping,
-    /// The server drains: it closes its clients one after another, and takes no new ones.
+    /// The server drains: it closes its clients one after another, and accepts no new clients.
     Draining,
-    /// The disk has no room for new records.
+    /// The disk has no space for new records.
     DiskRefuses {
-        /// The time for which it has had none, in milliseconds.
+        /// The time since the disk refused space, in milliseconds.
         for_ms: u64,
         /// The number of bytes that must be free.
         wanted_bytes: u64,
     },
-    /// The neighbour with this name has not sent all that it knew when the link began.
+    /// The neighbour with this name is linked, but has not sent all records that it had when the
+    /// link began.
     CatchingUp(String),
-    /// Since its start, this server has neither linked with the neighbour of this name nor failed
-    /// to.
+    /// This server has just started, and no attempt to link with the neighbour of this name has
+    /// succeeded or failed yet.
     NotTried(String),
 }
 
@@ -54,8 +55,9 @@ impl fmt::Display for Unready {
 }
 
 impl Node {
-    /// Returns the reasons why the server should get no clients now. None if it is ready. A server
-    /// that still reads its journal answers nothing.
+    /// Returns the reasons why the server should get no clients now. The list is empty if the
+    /// server is ready. Reading the journal is no reason: the server answers no request before that
+    /// is done.
     #[must_use]
     pub fn unready(&self, now: Time) -> Vec<Unready> {
         let mut reasons = Vec::new();
@@ -79,7 +81,7 @@ impl Node {
             Some(Condition::Healthy | Condition::Busy { .. }) | None => {}
         }
         let limits = &self.settings.limits;
-        // A neighbour that dials has had time to try.
+        // By this time, a running neighbour that dials this server has made at least one attempt.
         let tried_at = self
             .began
             .time

@@ -1,4 +1,4 @@
-//! How a [`Node`] answers the HTTP port: it accepts connections, and looks up what they ask for.
+//! The HTTP port of a [`Node`]: accepts connections, and makes the answers to their requests.
 
 use std::net::SocketAddr;
 
@@ -16,8 +16,9 @@ use crate::core::http::{Effect, HttpConnection};
 use crate::core::session::context::Context;
 
 impl Node {
-    /// Accepts a connection to the HTTP port. If all places are taken, the connection that has been
-    /// idle longest makes room. Otherwise connections without requests could keep an operator out.
+    /// Accepts a connection to the HTTP port. If `limits.max_http_connections` are open, the
+    /// connection that has been idle longest is closed. Otherwise idle connections could keep an
+    /// operator out. Returns `None` if the server is stopping, or if no connection is idle.
     pub(super) fn http_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase.is_stopping() {
             return None;
@@ -85,7 +86,7 @@ impl Node {
         }
     }
 
-    /// The shell has measured the process for the answer to a connection.
+    /// The shell has measured the facts about the process that an answer needs.
     pub(super) fn measured(&mut self, id: ConnId, facts: &ProcessFacts, now: Now) {
         let Some(Session::Http(http)) = self.session(id) else {
             return;
@@ -118,7 +119,7 @@ impl Node {
         self.on_http(id, now, |http, context| http.answer(&reply, context));
     }
 
-    /// Returns the answer to a question that needs no facts about the process and no steps.
+    /// Returns the answer to a query that needs no facts about the process and no steps.
     fn reply(&mut self, query: &Query, now: Now) -> Reply {
         let (status, text) = match query {
             Query::Live => (Status::Ok, "{\"live\":true}\n".to_owned()),
@@ -126,7 +127,7 @@ impl Node {
             Query::Links => (Status::Ok, self.links_page(now)),
             Query::Slow => (Status::Ok, self.slow_page()),
             Query::Client(name) => self.client_page(name),
-            // These are answered elsewhere.
+            // `apply_http_effect` does not pass these queries to this method.
             Query::Metrics(_) | Query::Status | Query::Connections(_) | Query::Calls(_) => {
                 debug_assert!(false, "{query:?} is answered in another way");
                 (Status::NotFound, String::new())
@@ -176,7 +177,7 @@ impl Node {
         });
     }
 
-    /// The number of connections to the HTTP port.
+    /// Returns the number of connections to the HTTP port, without displaced ones.
     pub(super) fn http_connections(&self) -> usize {
         let is_http = |id: &&ConnId| self.sessions.get(**id).is_some();
         self.http.iter().filter(is_http).count()
@@ -205,7 +206,7 @@ mod tests {
         (node, id)
     }
 
-    /// Takes the output of a connection, as a socket does that takes at most `most` bytes.
+    /// Acts like a socket that accepts at most `most` bytes. Returns the accepted bytes.
     fn take(node: &mut Node, id: ConnId, most: usize) -> String {
         let output = node.poll_output(id);
         let count = output.len().min(most);
@@ -309,7 +310,7 @@ mod tests {
             answer.contains("\nherd_log_lines_total 12345\n"),
             "{answer}"
         );
-        // A connection that is gone needs no measurement.
+        // Facts for a lost connection are ignored.
         node.handle_data_received(id, request.as_bytes(), at(0));
         node.handle_connection_lost(id, None, at(0));
         node.handle_measured(id, &facts, at(0));

@@ -90,7 +90,8 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that each connection to the HTTP port is listed, once, unless it is closing.
+    /// Checks the list of connections to the HTTP port. It contains each connection that is not
+    /// closing, no connection twice, and at most `limits.max_http_connections`.
     fn check_http(&self) -> Result<(), String> {
         let once: BTreeSet<&ConnId> = self.http.iter().collect();
         ensure!(

@@ -331,7 +331,7 @@ impl Node {
                 match &mut slot.session {
                     Session::Client(client) => client.close_unstored(),
                     Session::Link(link) => link.end_unstored(waited_ms, now.time),
-                    // The output of these promises no record.
+                    // The output of these sessions does not report records as stored.
                     Session::Proxied(_) | Session::Exchange(_) | Session::Http(_) => {}
                 }
                 self.mark_dirty(id);

@@ -1,10 +1,11 @@
 //! The metrics of a [`Node`], for Prometheus.
 //!
-//! No label has more values than the configuration has neighbours or certificates, so the text does
-//! not grow with the clients. Nothing here visits the connections or the table, so a scrape takes a
-//! few microseconds whatever the server has.
+//! The values of a label are fixed, or are the neighbours or certificate files of the
+//! configuration. So the text does not grow with the number of clients. No code here loops over the
+//! clients or the records. So the time of a scrape does not grow with their number either.
 //!
-//! A counter needs no line here: [`Counters`](crate::core::session::tally::Counters) lists them.
+//! A new counter needs no line here, because all
+//! [`Counters`](crate::core::session::tally::Counters) become metrics.
 
 use super::Node;
 use super::session::Session;
@@ -17,7 +18,7 @@ use crate::core::journal::durability::{CompactionPhase, Condition, Durability};
 use crate::core::session::handshakes::FailureKind;
 use crate::core::session::tally::ClientClocks;
 
-/// The names of the kinds of [`Refusal::kind`].
+/// The label for each [`Refusal::kind`].
 const REFUSALS: [&str; Refusal::KINDS] = [
     "no_header",
     "invalid",
@@ -28,7 +29,7 @@ const REFUSALS: [&str; Refusal::KINDS] = [
 ];
 
 impl Node {
-    /// Returns `/metrics`.
+    /// Returns the body of `/metrics`.
     pub(super) fn metrics(&mut self, format: Format, facts: &ProcessFacts, now: Now) -> String {
         let mut out = Exposition::new(format);
         out.info(
@@ -398,7 +399,7 @@ impl Node {
         );
         let mut files: Vec<&str> = Vec::new();
         for own in &self.settings.tls.own {
-            // Clients and neighbours may be shown the same certificate.
+            // The same certificate may be used for clients and for neighbours.
             if !files.contains(&&*own.file) {
                 files.push(&own.file);
                 out.sample(&[("file", &own.file)], own.not_after.as_secs());

@@ -31,10 +31,11 @@
 //! # Sessions
 //!
 //! Each connection has a session: a client, a proxy's connection whose PROXY header has not arrived
-//! yet, a link, an exchange, or a connection to the HTTP port. A link is a connection to a neighbour, another server of the herd.
-//! An exchange is an HTTPS connection to Google Places. All sessions implement the same trait,
-//! [`Protocol`]. TLS is below the session, in `connection.rs`. If an event needs something outside
-//! its session, the session returns an effect. `Node::apply` handles all effects:
+//! yet, a link, an exchange, or a connection to the HTTP port. A link is a connection to a
+//! neighbour, another server of the herd. An exchange is an HTTPS connection to Google Places. All
+//! sessions implement the same trait, [`Protocol`]. TLS is below the session, in `connection.rs`.
+//! If an event needs something outside its session, the session returns an effect. `Node::apply`
+//! handles all effects:
 //!
 //! | kind | effects |
 //! |---|---|
@@ -42,7 +43,7 @@
 //! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; the connection is lost |
 //! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; the connection is lost |
 //! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): the TLS handshake is done; the response is complete; the exchange failed; the connection is lost |
-//! | [`HttpConnection`](crate::core::http::HttpConnection) | [`http::Effect`](crate::core::http::Effect): an answer has to be looked up; the next step of an answer has room; the connection is lost |
+//! | [`HttpConnection`](crate::core::http::HttpConnection) | [`http::Effect`](crate::core::http::Effect): an answer has to be made; the next step of an answer has to be made; the connection is lost |
 //!
 //! After the prefix `handle_`, and in the sessions, a method has the name of the matching method of
 //! `asyncio.Protocol`, if there is one. Nothing here blocks or reads a clock: the time is an
@@ -161,7 +162,7 @@ struct Slot {
     armed: Option<Time>,
     /// Whether the connection is in `Journal::awaiting_space`.
     awaits_disk_space: bool,
-    /// When the connection began.
+    /// When the node accepted or dialled the connection.
     since: Time,
     /// Whether the connection is in `Journal::held`.
     is_held: bool,
@@ -261,10 +262,10 @@ pub struct Node {
     unidentified: VecDeque<ConnId>,
     /// The number of refused proxies' connections, by [`Refusal::kind`].
     proxied_refused: [u64; Refusal::KINDS],
-    /// The connections to the HTTP port.
+    /// The connections to the HTTP port, without displaced ones.
     http: Vec<ConnId>,
     traffic: Traffic,
-    /// When this server began, on both clocks.
+    /// When this server started, on both clocks.
     began: Now,
     records: Records,
     /// The number of records that have expired.
@@ -298,7 +299,7 @@ pub struct Node {
     plaintext: Vec<u8>,
 }
 
-/// The number of bytes that passed through sockets, by [`Session::kind`].
+/// The number of bytes that sockets received and sent, by [`Session::kind`].
 #[derive(Default)]
 struct Traffic {
     received: [u64; Session::KINDS.len()],
@@ -442,19 +443,20 @@ impl Node {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
 
-    /// A connection to the HTTP port was made. Returns `None` if the server is stopping, or if all
-    /// places are taken and none of them is idle. After `None`, the caller closes the socket.
+    /// A connection to the HTTP port was made. Returns `None` if the server is stopping, or if
+    /// `limits.max_http_connections` are open and none of them is idle. After `None`, the caller
+    /// closes the socket.
     pub fn handle_http_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.http_connected(address, now))
     }
 
-    /// The facts that [`Request::Measure`] requested for this connection.
+    /// The caller has measured the facts that [`Request::Measure`] requested for this connection.
     pub fn handle_measured(&mut self, id: ConnId, facts: &ProcessFacts, now: Now) {
         self.handle(now, |node| node.measured(id, facts, now));
         self.mark_dirty(id);
     }
 
-    /// A turn of the loop has ended. The shell has measured it.
+    /// A turn (an iteration of the event loop) has ended. The shell has measured its parts.
     #[inline]
     pub fn handle_turn_ended(&mut self, turn: Turn) {
         let slow_ms = self.settings.limits.slow_turn_ms;

@@ -1,5 +1,5 @@
-//! The JSON pages of the HTTP port. Those that grow with the number of connections are made in
-//! steps, so a step takes well under a millisecond.
+//! The JSON pages of the HTTP port. The lists of connections and calls are made in steps. Each step
+//! takes well under a millisecond, so that it does not delay clients.
 
 use std::fmt::Write as _;
 
@@ -17,19 +17,19 @@ use crate::core::session::turns::Part;
 use crate::core::wire::json::write_record;
 use crate::core::wire::message::At;
 
-/// The number of entries that one step writes.
+/// The largest number of entries that one step writes.
 const STEP_ENTRIES: usize = 100;
-/// The number of places of the table of connections that one step visits. Most can be empty after
-/// many connections have closed.
+/// The largest number of slots of a table that one step visits. After many connections have closed,
+/// most slots of their table can be empty.
 const STEP_PLACES: usize = 2_000;
 
-/// Returns the time from now until `due`, or from `since` until now, in milliseconds.
+/// Returns the time from `earlier` until `later` in milliseconds, or 0 if `later` is not later.
 fn ms(later: Time, earlier: Time) -> u64 {
     later.since(earlier).as_millis() as u64
 }
 
 impl Node {
-    /// Returns `/healthz/ready` with its status.
+    /// Returns the status and the body of `/healthz/ready`.
     pub(super) fn ready_page(&self, now: Now) -> (Status, String) {
         let reasons = self.unready(now.time);
         let mut text = String::new();
@@ -46,7 +46,7 @@ impl Node {
         }
     }
 
-    /// Returns `/status`.
+    /// Returns the body of `/status`.
     pub(super) fn status_page(&self, facts: &ProcessFacts, now: Now) -> String {
         let mut text = String::new();
         {
@@ -127,7 +127,7 @@ impl Node {
         inner.option("disk_since_ms", since.map(|since| ms(now.time, since)));
     }
 
-    /// Returns `/links`.
+    /// Returns the body of `/links`.
     pub(super) fn links_page(&mut self, now: Now) -> String {
         let last_seq = self.records.last_seq();
         let mut text = String::new();
@@ -174,7 +174,7 @@ impl Node {
         text
     }
 
-    /// Returns `/slow`.
+    /// Returns the body of `/slow`.
     pub(super) fn slow_page(&self) -> String {
         let turns = &self.tally.turns;
         let mut text = String::new();
@@ -199,7 +199,8 @@ impl Node {
         text
     }
 
-    /// Returns `/clients/<id>` with its status. The record has the fields that `herd-journal` shows.
+    /// Returns the status and the body of `/clients/<id>`. The record has the fields that
+    /// `herd-journal` shows.
     pub(super) fn client_page(&self, name: &[u8]) -> (Status, String) {
         let mut text = String::new();
         let status = match self.write_client(name, &mut text) {
@@ -221,7 +222,7 @@ impl Node {
         let (seq, epoch) = (self.records.seq(name)?, self.records.epoch(name)?);
         text.push('{');
         write_record(text, epoch, line, &At::parse(line)?)?;
-        // A change that the journal does not have yet can be lost by a crash.
+        // A crash can lose a change that the journal has not stored yet.
         let is_safe = seq <= self.sendable_through();
         // Writing to memory does not fail.
         let _ = write!(text, ",\"change\":{seq},\"is_safe\":{is_safe}}}");
@@ -305,9 +306,9 @@ fn describe_call(id: CallId, call: &Call, now: Now, text: &mut String) {
     }
 }
 
-/// Returns the next step of the list `name`, and where the step after it begins. The list has the
-/// places from 0 to `places`. `entry` appends the entry of a place, and returns `None` if the place
-/// is empty.
+/// Returns the next step of the list `name`, and where the step after it begins. The list has an
+/// entry for each used slot of a table with `places` slots. `entry` appends the entry of a slot, or
+/// returns `None` if the slot is empty.
 fn step(
     name: &str,
     page: Page,
@@ -338,7 +339,7 @@ fn step(
         next.from += 1;
     }
     if next.from < places && next.left > 0 {
-        text.push('\n'); // a step is never empty
+        text.push('\n'); // a step must not be empty
         return (text, Some(next));
     }
     let _ = match next.last.filter(|_| next.from < places) {

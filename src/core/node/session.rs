@@ -117,7 +117,7 @@ impl Session {
     /// The names of the kinds, in the order of [`Session::kind`].
     pub(super) const KINDS: [&'static str; 5] = ["client", "proxy", "link", "places", "http"];
 
-    /// The kind of a proxy's connection.
+    /// The kind of a proxy's connection whose PROXY header has not arrived yet.
     pub(super) const PROXY: usize = 1;
 
     /// Returns the session's kind as a number from 0.

@@ -9,10 +9,10 @@ use crate::core::session::origins::origin;
 
 impl Node {
     /// Sorts connections that are ready for input. Neighbours, Places and proxies come first.
-    /// Clients follow in rounds, with one connection of each [`origin`] (an IPv4 address or an IPv6
-    /// /64) in a round. So an origin with many connections does not delay an origin with few. Apart
-    /// from this, the order does not change. Returns the number of connections that come before the
-    /// clients.
+    /// Clients and connections to the HTTP port follow in rounds, with one connection of each
+    /// [`origin`] (an IPv4 address or an IPv6 /64) in a round. So an origin with many connections
+    /// does not delay an origin with few. Apart from this, the order does not change. Returns the
+    /// number of connections that come before the first round.
     pub fn order_fairly(&self, ready: &mut [ConnId]) -> usize {
         let mut rounds: HashMap<IpAddr, u32> = HashMap::new();
         let mut keyed: Vec<(u32, ConnId)> = ready
@@ -34,8 +34,8 @@ impl Node {
         first_client
     }
 
-    /// Returns the origin of a client's address. Returns `None` if the connection is not a client:
-    /// a neighbour, Places, or a proxy whose header has not arrived.
+    /// Returns the origin of the address of a client or of a connection to the HTTP port. Returns
+    /// `None` for other connections: a neighbour, Places, or a proxy whose header has not arrived.
     fn client_origin(&self, id: ConnId) -> Option<IpAddr> {
         // A proxy's connection is sorted before clients only until its header names the client.
         // That is usually its first read.

@@ -699,13 +699,13 @@ impl Calls {
         Ok(())
     }
 
-    /// The number of places in the table of calls. Each call has a place, and a place can be empty.
+    /// The number of slots in the table of calls. A slot can be empty.
     #[must_use]
     pub fn places(&self) -> usize {
         self.calls.places()
     }
 
-    /// Returns the call in a place of the table, or `None` if the place is empty.
+    /// Returns the call in a slot of the table, or `None` if the slot is empty.
     #[must_use]
     pub fn at(&self, place: usize) -> Option<(CallId, &Call)> {
         self.calls.at(place)
@@ -717,15 +717,15 @@ impl Calls {
         self.calls.len()
     }
 
-    /// The number of calls that wait for a connection. A connection that is being closed counts as
-    /// one that carries a call.
+    /// The number of calls that wait for a connection. This number can be too small for a moment: a
+    /// connection that is being closed counts as if it had a call.
     #[must_use]
     pub fn waiting(&self) -> usize {
         let carried = self.established.saturating_sub(self.idle.len());
         self.calls.len().saturating_sub(self.races + carried)
     }
 
-    /// Whether every call has its answer.
+    /// Whether there are no calls.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()

@@ -49,15 +49,16 @@ impl fmt::Display for ClientClocks {
     }
 }
 
-/// Makes [`Counters`] from two lists. The first list is also in the `STATUS` line.
+/// Makes [`Counters`] from two lists. Both lists become metrics. Only the first list is in the
+/// `STATUS` line.
 macro_rules! counters {
     (
         status { $($(#[doc = $about:literal])+ $name:ident => $metric:literal;)+ }
         metrics { $($(#[doc = $more_about:literal])+ $more:ident => $more_metric:literal;)+ }
     ) => {
-        /// Counters of one server since it started. The `STATUS` line and `herd-client status` are
-        /// made from the first of two lists: the name of a counter is its key. The metrics are made
-        /// from both.
+        /// Counters of one server since it started. The metrics contain all counters. The `STATUS`
+        /// line and `herd-client status` contain the counters of the first list: the name of a
+        /// counter is its key.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counters {
             $($(#[doc = $about])+ pub $name: u64,)+
@@ -66,7 +67,7 @@ macro_rules! counters {
 
         impl Counters {
             /// Returns the name and the value of each counter of the `STATUS` line, in the order of
-            /// the list.
+            /// the first list.
             pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name),)+].into_iter()
             }
@@ -80,7 +81,7 @@ macro_rules! counters {
                 })
             }
 
-            /// Returns all counters as metrics. The counters of one family stand together.
+            /// Returns all counters as metrics. Counters with the same metric name are consecutive.
             pub fn metrics(&self) -> impl Iterator<Item = CounterMetric> {
                 [
                     $(CounterMetric::new($metric, concat!($($about),+), self.$name),)+
@@ -97,7 +98,7 @@ macro_rules! counters {
 pub struct CounterMetric {
     /// The name of the metric. It ends with `_total`.
     pub name: &'static str,
-    /// The label and its value, if other counters have the same name.
+    /// The label and its value. `None` if no other counter has the same metric name.
     pub label: Option<(&'static str, &'static str)>,
     /// What is counted.
     pub help: &'static str,
@@ -106,7 +107,7 @@ pub struct CounterMetric {
 }
 
 impl CounterMetric {
-    /// Creates a metric from `name` or `name label value`.
+    /// Creates a metric. `metric` has the form `name` or `name label value`.
     fn new(metric: &'static str, help: &'static str, value: u64) -> CounterMetric {
         let mut words = metric.split(' ');
         let name = words.next().unwrap_or_default();
@@ -120,8 +121,8 @@ impl CounterMetric {
 }
 
 counters! {
-    // The help of a metric is the comment of its counter. Where counters share a name, it is the
-    // comment of the first one.
+    // The help of a metric is the comment of its counter. If counters share a metric name, the help
+    // is the comment of the first of these counters.
     status {
         /// `IAMAT`s that were answered, but whose record was not stored. The record was not newer
         /// than the stored record, or it had expired.

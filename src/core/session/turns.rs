@@ -1,5 +1,6 @@
-//! The turns of the loop: how long they took, and which were slow, as asyncio's debug mode shows
-//! slow callbacks. The shell measures a turn and passes it to the core, which reads no clock.
+//! The durations of turns, and the last slow turns. A turn is one iteration of the event loop.
+//! asyncio's debug mode logs slow callbacks for the same purpose. The shell measures a turn and
+//! passes the times to the core, which reads no clock.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,18 +10,18 @@ use crate::core::base::histogram::{Histogram, TURN_BOUNDS_NS};
 /// The number of slow turns that are kept.
 const KEPT: usize = 128;
 
-/// A part of a turn. The wait for events is no part.
+/// A part of a turn. The wait for events does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Accepting connections, reading sockets, and running what was read.
+    /// Accepting connections, reading sockets, and handling the bytes that were read.
     Input,
-    /// Deadlines.
+    /// Handling deadlines.
     Deadlines,
-    /// Work of the journal's disk that runs on the loop's thread.
+    /// Disk work of the journal on the loop's thread.
     Disk,
-    /// Making output and writing it to sockets, also the answers of the HTTP port.
+    /// Making output and writing it to sockets. This includes the answers of the HTTP port.
     Output,
-    /// Handing the log lines to the thread that writes them.
+    /// The end of the turn: mainly handing the log lines to the thread that writes them.
     Log,
 }
 
@@ -54,7 +55,7 @@ pub struct Turn {
     pub wall: u64,
     /// The nanoseconds of each part, in the order of [`Part::ALL`].
     pub parts_ns: [u64; Part::ALL.len()],
-    /// The number of connections that were ready when the turn began.
+    /// The number of ready connections that the turn served.
     pub ready: u32,
 }
 
@@ -71,18 +72,18 @@ impl Turn {
     #[must_use]
     pub fn slowest(&self) -> Part {
         let parts = Part::ALL.into_iter().zip(self.parts_ns);
-        // Of equal parts, this is the last one.
+        // If several parts took the same time, this returns the last of them.
         parts
             .max_by_key(|(_, ns)| *ns)
             .map_or(Part::Input, |(part, _)| part)
     }
 }
 
-/// What is known about all turns.
+/// The durations of all turns, and the last slow turns.
 #[derive(Clone, Debug)]
 pub struct Turns {
     times: Histogram,
-    /// The sum of the ready connections of all turns.
+    /// The sum of [`Turn::ready`] of all turns.
     ready: u64,
     most_ready: u32,
     slow: VecDeque<Turn>,
@@ -102,8 +103,8 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Counts a turn. A turn of more than `slow_ms` milliseconds is kept, and the oldest one that
-    /// is kept makes room for it.
+    /// Counts a turn. A turn of more than `slow_ms` milliseconds is kept. If 128 turns are already
+    /// kept, the oldest of these is removed.
     #[inline]
     pub fn add(&mut self, turn: Turn, slow_ms: u64) {
         let total_ns = turn.total_ns();
@@ -124,7 +125,7 @@ impl Turns {
         self.slow.push_back(turn);
     }
 
-    /// Returns the times of all turns.
+    /// Returns the durations of all turns.
     #[must_use]
     pub fn times(&self) -> &Histogram {
         &self.times
@@ -141,7 +142,8 @@ impl Turns {
         self.slow_count
     }
 
-    /// Returns the sum of the ready connections of all turns, and the largest number in one turn.
+    /// Returns the sum of [`Turn::ready`] of all turns, and the largest [`Turn::ready`] of one
+    /// turn.
     #[must_use]
     pub fn ready(&self) -> (u64, u32) {
         (self.ready, self.most_ready)

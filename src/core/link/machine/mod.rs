@@ -67,9 +67,11 @@ pub const VERSION: u64 = 2;
 /// The minimum time between two `CLOCK` lines on a link, in milliseconds.
 const CLOCK_INTERVAL_MS: u64 = 60_000;
 
-/// The silence after which a new link has received what the neighbour had to send.
+/// If no record arrives for this time on a new link, the neighbour is assumed to have sent all
+/// records that it had.
 const QUIET: Duration = Duration::from_millis(500);
-/// A batch of records that is shorter than this was not cut off at [`TURN_BYTES`].
+/// The feed cuts off a batch of records at about [`TURN_BYTES`]. A batch that is shorter than this
+/// constant was not cut off.
 const SHORT_BATCH_BYTES: usize = TURN_BYTES - 2 * LINK_LINE_BYTES;
 
 /// The name under which a tool connects to get the status of a server. No server has this name.
@@ -270,9 +272,10 @@ pub struct Link {
     resend_end: Option<u64>,
     /// The number of bytes of records that arrived since the last `SYNC`.
     batch_bytes: usize,
-    /// When the link began, or later the last `SYNC` after records arrived.
+    /// The time of the last `SYNC` that ended a batch of records. Before the first batch, the time
+    /// at which the link began.
     last_batch: Time,
-    /// Whether the neighbour has sent everything that its feed had when the link began. See
+    /// Whether a batch of records was shorter than [`SHORT_BATCH_BYTES`]. See
     /// [`Link::is_caught_up`].
     received_all: bool,
     /// The number in the last `LACKS` that this link sent. 0 before the first `LACKS`.
@@ -374,18 +377,18 @@ impl Link {
         }
     }
 
-    /// Whether this server has received what the neighbour's feed had when the link began. The
-    /// protocol does not say so. But a batch of records that is shorter than the greatest batch
-    /// ends where the neighbour's feed ended. A neighbour that sends no record for half a second has
-    /// none to send.
+    /// Whether this server has received all records that the neighbour's feed had when the link
+    /// began. No line of the protocol reports this, so there are two signs. A batch of records that
+    /// was not cut off ends at the end of the feed. A neighbour that sends no record for half a
+    /// second is assumed to have none to send.
     #[must_use]
     pub fn is_caught_up(&self, now: Time) -> bool {
         let is_quiet = self.batch_bytes == 0 && now.since(self.last_batch) >= QUIET;
         matches!(self.state, State::Linked { .. }) && (self.received_all || is_quiet)
     }
 
-    /// Returns since when the present wait has lasted: for the connection, for the handshake, or
-    /// for the other side to close.
+    /// Returns when the present wait began: for the connection, for the handshake, or for the other
+    /// side to close. For a link after the handshake, this is when the handshake began.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
