@@ -442,6 +442,7 @@ fn the_readme_and_the_help_name_the_same_flags() {
             "--client-names",
             "--quick",
             "--bench",
+            "--locked",
             "--compare",
             "--tls",
             "--tls-name",

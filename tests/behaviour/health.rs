@@ -127,7 +127,7 @@ fn a_neighbour_that_all_changes_come_from_does_not_lag() {
             "after {:?}: {told}",
             begun.elapsed()
         );
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50)); // as a client that moves 20 times a second
     }
 }
 

@@ -807,7 +807,7 @@ fn status_needs_the_secret_and_takes_no_records() {
     let keys: Vec<String> = values(&riley).into_iter().map(|(key, _)| key).collect();
     assert_eq!(
         keys.join(" "),
-        "boot wall records digest clients refused stale ahead behind refused_by_address unproven_displaced unproven_crowded unproven_throttled places_asked places_displaced places_over_second places_over_day evicted new_names_refused version secret plain disk table clocks max_clients forgotten followers buffers link"
+        "boot wall records digest clients refused stale ahead behind refused_by_address unproven_displaced unproven_crowded unproven_throttled places_asked places_displaced places_over_second places_over_day evicted new_names_refused version secret plain disk table clocks max_clients forgotten followers phase buffers link"
     );
     assert_eq!(
         (&*value(&riley, "records"), &*value(&riley, "clients")),
