@@ -17,9 +17,9 @@
 //! The example is `PING`, which is answered with `PONG`.
 //!
 //! 1. `src/core/wire/message.rs`: add a variant to
-//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Arguments
-//!    are parsed into types here, so a command with a wrong argument is `Command::Invalid`, and the
-//!    line is quoted with `? `.
+//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Parse its
+//!    arguments there too. If an argument is wrong, return `Command::Invalid`. The server then
+//!    answers with `? ` and the line.
 //! 2. `src/core/client/machine.rs`: run it in `Client::command`.
 //!
 //! ```text
@@ -27,10 +27,10 @@
 //!   Command::Ping => self.output.extend(b"PONG\n"),
 //! ```
 //!
-//! The output is sent at the end of the turn, in the order of the commands. For an answer that
-//! promises a record, the command must raise `required_seq`, as `Client::iamat` does. Then the
-//! answer waits for the journal. A command that cannot be answered at once needs a state: see
-//! `Awaiting` and `TRANSITIONS` in the same file.
+//! The output is sent at the end of the turn, in the order of the commands. An answer that promises
+//! that a record is stored has to wait for the journal. A command with such an answer raises
+//! `required_seq`, as `Client::iamat` does. A command that cannot be answered at once needs a
+//! state: see `Awaiting` and `TRANSITIONS` in the same file.
 //!
 //! Outside `src`, the compiler shows two more files to change. One contains the answers that tests
 //! expect for lines that are nearly commands (`tools/testkit/src/transcripts/near_misses.rs`). The

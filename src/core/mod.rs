@@ -4,13 +4,13 @@
 //! same code with a virtual clock and a faulty network. [`node::Node`] explains how the server is
 //! driven.
 //!
-//! # Seven rooms
+//! # Seven layers
 //!
-//! The modules are layers. A layer imports only from layers below it in this table; a test checks
-//! the imports. The kinds of session import nothing from each other, with one exception: [`client`]
-//! imports [`places`], because a client asks questions.
+//! Each row of this table is a layer. A layer imports only from layers below it; a test checks the
+//! imports. The kinds of session import nothing from each other, with one exception: [`client`]
+//! imports [`places`], because a client asks Places (`WHATSAT`).
 //!
-//! | room | what it is for |
+//! | layer | what it is for |
 //! |---|---|
 //! | [`node`] | the server: passes events to sessions, owns what sessions share |
 //! | [`client`], [`link`], [`places`], [`http`] | the kinds of session: a mobile client, a neighbour, Google Places, an operator's tool |
@@ -24,9 +24,9 @@
 //!
 //! There are only these exceptions:
 //!
-//! - The hash function of tables has random keys of the process
+//! - Hash maps use hash keys that are random for each process
 //!   ([`RandomState`](std::hash::RandomState)), so that no client can choose names that collide. No
-//!   output depends on the order of such a table.
+//!   output depends on the order of such a map.
 //! - TLS uses random numbers of the system. The time that TLS uses is the time of the event: see
 //!   [`session::tls_clock`].
 //! - Log lines go to the logger of the `log` crate. The core does not control what that logger

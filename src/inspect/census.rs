@@ -41,7 +41,8 @@ pub(super) struct Kind {
 pub(super) struct Neighbour {
     /// The neighbour's boot id, and the position in its feed up to which its records were received.
     pub(super) received: Option<(BootId, u64)>,
-    /// The position in our feed up to which records were sent to the neighbour.
+    /// The position in the neighbour's last `Confirmed` entry: a position in our feed that a `SYNC`
+    /// has sent.
     pub(super) confirmed: Option<u64>,
 }
 
@@ -65,8 +66,8 @@ pub(super) struct Census {
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
     pub(super) tail: Tail,
-    /// The number of bytes that are reserved for new entries. These bytes are zeros at the end of
-    /// the file, after the last entry and after `tail.torn_bytes` torn bytes.
+    /// The number of zeros at the end of the file: the space that is reserved for new entries.
+    /// These zeros follow the last entry, or the `tail.torn_bytes` bytes of a torn entry.
     pub(super) reserved: u64,
 }
 

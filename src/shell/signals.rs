@@ -43,7 +43,8 @@ pub struct SignalFlags {
     reload: Arc<AtomicBool>,
     reopen_log: Arc<AtomicBool>,
     sigusr2: Arc<AtomicBool>,
-    /// Set by SIGHUP and SIGUSR1. The log's writer thread reads and clears it.
+    /// Asks the log's writer thread to open the log file again. SIGHUP and SIGUSR1 set this flag.
+    /// The writer thread clears it.
     log: Arc<AtomicBool>,
 }
 

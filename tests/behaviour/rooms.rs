@@ -1,5 +1,5 @@
-//! The folders of `src/core` ("rooms") import only from lower ones, so each can be read without
-//! those above it.
+//! The folders of `src/core` are layers. A folder imports only from lower layers, so it can be read
+//! without the layers above it.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -963,7 +963,8 @@ impl Protocol for Client {
                 };
                 self.close(Cause::Stopped, linger);
             }
-            // The client gets the answer that it waits for, and then closes: see `resume`.
+            // `Awaiting`: the client gets its answer, and `resume` then closes the connection.
+            // `Closing`: nothing to do.
             State::Awaiting(..) | State::Closing { .. } => {}
         }
         self.input.clear();

@@ -475,7 +475,7 @@ impl Node {
         self.finish_call(id, Err(ErrorKind::Unavailable.error(message)));
     }
 
-    /// The earliest deadline of a client of this call may have been reached.
+    /// Handles [`Timer::Call`]: the earliest deadline of the call's clients may have been reached.
     pub(super) fn call_due(&mut self, id: CallId, now: Now) {
         self.expire(id, now);
         let left = self.calls.get(id).and_then(|call| call.waiters().first());

@@ -110,12 +110,13 @@ impl Start {
     }
 }
 
-/// The reason why a follower is told everything, although it named a position.
+/// The reason why a follower is sent the records of all clients, although it named a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// The server does not know what it told in that life.
+    /// The server does not know which changes it sent in that life.
     UnknownLife,
-    /// The server has lost changes that it told the follower.
+    /// The follower's position is ahead of the server's changes. The server's data was rolled back,
+    /// or the position is wrong.
     Ahead,
 }
 
@@ -255,7 +256,8 @@ impl Cursor {
         self.head.saturating_sub(self.told)
     }
 
-    /// Whether the follower was told everything that was there when the cursor was opened.
+    /// Whether the follower has got all changes up to the latest one at the time when the cursor
+    /// was opened.
     #[must_use]
     pub fn has_caught_up(&self) -> bool {
         self.told >= self.head

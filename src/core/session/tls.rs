@@ -320,9 +320,9 @@ impl Tls {
     }
 
     /// Whether the other side has begun a TLS record, or a handshake message longer than a TLS
-    /// record, and has not finished it. A shorter message does not count, because it cannot be
-    /// distinguished from padding. Always `false` if the connection is not limited by
-    /// [`Tls::with_input_limits`].
+    /// record, and has not finished it. An incomplete message of up to one TLS record in length
+    /// does not count. The record may be encrypted, so the same number of bytes may be only
+    /// padding. Always `false` if the connection is not limited by [`Tls::with_input_limits`].
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.input_limits.is_some()

@@ -802,7 +802,9 @@ impl Records {
         if reader.next != NONE {
             return Unread::More;
         }
-        // Without this, a reader whose last records expired would never have read everything.
+        // The last records may have been removed since they expired, so the loop did not reach
+        // their sequence numbers. The reader has nothing left to read, so its position moves to the
+        // end. Otherwise `Cursor::has_caught_up` would stay false.
         reader.position = reader.position.max(self.last_seq.min(up_to));
         Unread::Nothing
     }
@@ -1354,8 +1356,8 @@ mod tests {
         PosixTime::from_nanos(u64::from(wall) * 1_000_000_000)
     }
 
-    /// Forgets client `a` at `server`, whose clock shows `wall` seconds. Returns the tombstone as
-    /// it crosses a link.
+    /// Forgets client `a` at `server`, whose clock shows `wall` seconds. Returns whether `a`
+    /// had a position, and the line that a link sends for the tombstone.
     fn forget(records: &mut Records, server: &str, wall: u32) -> (bool, String) {
         let forgetting = records.forget(b"a", server, seconds(wall));
         assert_eq!(forgetting.merge, Merge::Accepted);

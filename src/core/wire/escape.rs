@@ -63,7 +63,8 @@ impl<'a> Shortened<'a> {
         }
     }
 
-    /// Returns the maximum length of the shown text, in bytes.
+    /// Returns a number of bytes that is at least the length of the text that [`fmt::Display`]
+    /// writes.
     #[must_use]
     pub fn max_text_bytes(self) -> usize {
         let escaped = |byte: &u8| if is_plain(*byte) { 1 } else { 4 };

@@ -13,7 +13,7 @@
 //! An `IAMAT`, the command with which a client reports its position, is accepted only if its
 //! journal entry fits into space that is already reserved. If entries go to two files, the entry
 //! must fit into the reserved space of both files. So a full disk is noticed before the server
-//! promises anything: the client gets an error reply, and nothing has to be undone. Room is
+//! promises anything: the client gets an error reply, and nothing has to be undone. Space is
 //! reserved well ahead, in the background. If the reserved space is used up too fast, further
 //! `IAMAT`s wait until more space is reserved.
 //!
@@ -56,7 +56,7 @@ use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::journal::format::{Entry, Format, MAX_ENTRY, Salt, header, write_checksums};
 use crate::core::table::records::{ReaderId, Records};
 
-/// Returns about how many bytes the entries of this table's records need in a journal.
+/// Returns the approximate number of bytes that the records of this table need in a journal.
 #[must_use]
 pub fn journal_bytes(records: &Records) -> u64 {
     let epochs = records.nonzero_epochs() * size_of::<u32>();
@@ -88,8 +88,8 @@ pub enum JournalSpace {
 }
 
 impl JournalSpace {
-    /// Whether the server may accept another record. Always [`JournalSpace::Enough`] if there is no
-    /// journal.
+    /// Returns whether there is space for another record: now, later or not at all. Always
+    /// [`JournalSpace::Enough`] if there is no journal.
     #[must_use]
     pub fn for_a_record(durability: Option<&Durability>, records: &Records) -> JournalSpace {
         durability.map_or(JournalSpace::Enough, |durability| {
@@ -342,7 +342,9 @@ impl Durability {
             life.write(&mut self.next_only);
             self.next_max_length += Entry::life_bytes() as u64;
         }
-        // Nothing is appended to a journal of format 1. The rewritten journal gets all lives.
+        // A journal of format 1 gets no entries: its `pending` goes only to the next file, and only
+        // while entries go to both files. Before that, the next file gets this life from the copy
+        // or from `next_only`.
         if !self.is_old_format || self.compaction.writes_both() {
             life.write(&mut self.pending);
         }
@@ -367,12 +369,11 @@ impl Durability {
 
     /// Returns the sequence number up to which all changes are in the journal.
     ///
-    /// A link confirms to its neighbour which position of our feed the neighbour has reached. When
-    /// the link reads this position, it also reads the latest sequence number of the table. It
-    /// sends the position only when this function returns at least that sequence number. The
-    /// reason: a change after the position may have replaced a record before the link sent the
-    /// record. If a crash loses that change, the replaced record is back in the table, and the
-    /// neighbour lacks the record.
+    /// A link sends its neighbour `SYNC` lines with positions of our feed. When the link reads such
+    /// a position, it also reads the latest sequence number of the table. The link sends the `SYNC`
+    /// only when this function returns at least that sequence number. The reason: a change after
+    /// the position may have replaced a record before the link sent the record. If a crash loses
+    /// that change, the replaced record is back in the table, and the neighbour lacks the record.
     #[must_use]
     pub fn appended_through(&self) -> u64 {
         match self.backlog {
@@ -515,8 +516,8 @@ impl Durability {
         )
     }
 
-    /// Adds a `Confirmed` entry: this server confirmed to the neighbour that the neighbour has our
-    /// feed up to `position`. Returns `false`, and adds nothing, if there is no space or if the
+    /// Adds a `Confirmed` entry: this server has sent the neighbour a `SYNC` with `position`, a
+    /// position in our feed. Returns `false`, and adds nothing, if there is no space or if the
     /// backlog is not empty.
     pub fn add_confirmed(&mut self, table: u64, neighbour: &str, position: u64) -> bool {
         let neighbour = neighbour.as_bytes();

@@ -7,9 +7,9 @@ use super::{Entry, JournalError, Piece};
 /// [`Scan`](super::Scan) finds.
 #[derive(Clone, Copy, Debug)]
 pub struct DamageDetector {
-    /// The present boot id of the machine, 0 if it has none.
+    /// The kernel's present boot id, or 0 if the machine has none.
     machine: u64,
-    /// The boot id in the last [`Entry::Life`] before the first gap.
+    /// The machine's boot id (`machine`) in the last [`Entry::Life`] before the first gap.
     last_machine: Option<u64>,
     /// The offset of the first gap.
     first_gap: Option<u64>,
@@ -17,8 +17,8 @@ pub struct DamageDetector {
 }
 
 impl DamageDetector {
-    /// Returns a detector that has received no piece yet. `machine` is the machine's present boot
-    /// id (0 if it has none).
+    /// Returns a detector that has received no piece yet. `machine` is the kernel's present boot
+    /// id, or 0 if the machine has none.
     #[must_use]
     pub fn new(machine: u64) -> DamageDetector {
         DamageDetector {
@@ -29,7 +29,7 @@ impl DamageDetector {
         }
     }
 
-    /// Takes the next piece of the journal into account.
+    /// Updates the decision with the next piece of the journal.
     #[inline]
     pub fn observe(&mut self, piece: &Piece<'_>) {
         match (piece, self.first_gap) {

@@ -24,7 +24,7 @@
 //! | `R` | a record of epoch 0 was accepted | sequence number u64, the `AT` line without its LF |
 //! | `E` | a record of a later epoch was accepted | sequence number u64, epoch u32, the `AT` line without its LF |
 //! | `H` | a neighbour's feed was received up to a position | the neighbour's boot id u64, position u64, the neighbour's name |
-//! | `T` | we confirmed to a neighbour that it has our feed up to a position | position u64, the neighbour's name |
+//! | `T` | we sent a neighbour a `SYNC` with a position in our feed | position u64, the neighbour's name |
 //!
 //! [`crate::core::table::records`] explains feeds and epochs, and [`crate::core::link`] explains
 //! lives.
@@ -112,7 +112,7 @@ pub enum Entry<'a> {
         /// The sequence number of the last change before this life. Changes of this life have
         /// higher numbers.
         last_seq_before: u64,
-        /// The machine's own boot id, or 0 if it has none. While this id stays the same, the
+        /// The kernel's boot id, or 0 if the machine has none. While this id stays the same, the
         /// machine was not restarted, so no written byte is lost.
         machine: u64,
     },
@@ -135,17 +135,17 @@ pub enum Entry<'a> {
     Received {
         /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// The id of the neighbour's life in which the neighbour sent this part of its feed.
+        /// The boot id of the neighbour's life to which `position` belongs.
         boot: BootId,
         /// The sequence number up to which the neighbour's feed was received.
         position: u64,
     },
-    /// This server confirmed to a neighbour that the neighbour has our feed up to a position.
+    /// This server has sent a neighbour a `SYNC` with `position`, a position in our feed.
     /// `herd-journal` prints this entry as `told`.
     Confirmed {
         /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// The sequence number in our feed that this server confirmed to the neighbour.
+        /// The sequence number in our feed that the `SYNC` contained.
         position: u64,
     },
 }
@@ -356,7 +356,8 @@ fn read_header(file: &[u8], server: &str) -> Header {
     {
         return Header::Whole(Format::Two(salt), bytes);
     }
-    // An unfinished header is the first `written` bytes of the file, and all later bytes are zeros.
+    // If the server stopped while it wrote the header, the file is a part of a header (`written`
+    // bytes) and then only zeros.
     let written = common_prefix(file, &format_1).max(format_2_prefix(file, &before_salt));
     if written >= bytes || file[written..].iter().any(|&byte| byte != 0) {
         Header::Foreign

@@ -15,8 +15,8 @@ use crate::core::session::herd::LinkError;
 /// What a link has only while an operator follows the changes.
 pub(super) struct Following {
     cursor: Cursor,
-    /// Whether a `SYNC` has said that the follower was told everything that was there when it
-    /// began.
+    /// Whether the `SYNC` that ends the catch-up was sent. It is sent when the follower has got all
+    /// changes up to the latest one at the time of `FOLLOW`. Heartbeats are `SYNC` lines too.
     sent_caught_up: bool,
     /// The time since which output waits, and the socket has taken none of it.
     stalled_since: Option<Time>,

@@ -866,7 +866,9 @@ impl Protocol for Link {
     /// the link afterwards.
     fn stop(&mut self, _: &mut Context<'_>) {}
 
-    /// Returns the output. If it is empty, appends the next records of our feed first.
+    /// Returns the output. If the output is empty, first appends what comes next: records for a
+    /// neighbour, or changes for a follower. Also appends the `FORGOTTEN` reply when it may be
+    /// sent.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8] {
         self.fill_output(context);
         self.fill_with_changes(context);

@@ -105,7 +105,7 @@ impl Herd {
         self.neighbours.iter()
     }
 
-    /// Returns the neighbours for modification, in the order of the settings.
+    /// Returns mutable references to the neighbours, in the order of the settings.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbour> {
         self.neighbours.iter_mut()
     }
@@ -123,7 +123,7 @@ impl Herd {
         &self.neighbours[id.0]
     }
 
-    /// Returns a neighbour for modification.
+    /// Returns a mutable reference to a neighbour.
     pub fn get_mut(&mut self, id: NeighbourId) -> &mut Neighbour {
         &mut self.neighbours[id.0]
     }
