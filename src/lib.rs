@@ -79,9 +79,9 @@
 //!
 //! # One IAMAT, from `poll` to `write`
 //!
-//! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `record_readiness` marks the client's
-//!    [`Transport`](shell::transport::Transport) readable. It also adds the connection to the list
-//!    of connections that this turn serves.
+//! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `record_readiness` marks the
+//!    client's [`Transport`](shell::transport::Transport) readable. It also adds the connection to
+//!    the list of connections that this turn serves.
 //! 2. `receive` reads once, into the one scratch buffer of the loop. It passes the bytes and the
 //!    time to [`Node::handle_data_received`](core::node::Node::handle_data_received).
 //! 3. [`core::node`] finds the session of the connection, here a client. The session's
@@ -114,9 +114,9 @@
 //! 1. `Client::command` handles the command. `PendingWhatsat::new` copies the line of the record
 //!    and makes the [`Question`](core::places::request::Question). The client runs no further
 //!    commands and returns [`Effect::AskPlaces`](core::client::Effect::AskPlaces).
-//!    `Node::ask_places` passes the question to [`Calls::ask`](core::places::call::Calls::ask). This function joins a
-//!    call with the same question, or adds a new call to the queue and its deadline to the heap.
-//!    The client is [suspended](core::client::Client::suspend).
+//!    `Node::ask_places` passes the question to [`Calls::ask`](core::places::call::Calls::ask).
+//!    This function joins a call with the same question, or adds a new call to the queue and its
+//!    deadline to the heap. The client is [suspended](core::client::Client::suspend).
 //! 2. Every event ends in `Node::handle`, which calls `advance_calls`. This function gives the
 //!    waiting call an idle connection if there is one. Otherwise it starts a race of connections to
 //!    the addresses of Places (`Race` in [`core::places::call`],

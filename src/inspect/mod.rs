@@ -75,7 +75,8 @@ impl Failure {
     }
 }
 
-/// The command line as clap knows it: for the manual page and the completions of shells.
+/// Returns clap's definition of the command line. The manual page and the shell completions are
+/// made from it.
 #[must_use]
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()

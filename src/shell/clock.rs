@@ -7,7 +7,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::core::base::clock::{Now, Time};
 
-/// Returns the system's monotonic clock in microseconds, as other processes see it.
+/// Returns the time of the system's monotonic clock in microseconds. All processes of the machine
+/// see the same time.
 #[must_use]
 pub fn monotonic_micros() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);

@@ -58,7 +58,8 @@ const MAX_EVENTS: usize = 1024;
 /// The largest number of connections that one listener accepts in one turn.
 const MAX_ACCEPTS: usize = 64;
 /// The largest number of times that a draining server accepts [`MAX_ACCEPTS`] clients before it
-/// closes their port. Together this is the greatest `limits.accept_backlog`.
+/// closes the clients' port. The product of the two numbers is the maximum of
+/// `limits.accept_backlog`, plus one.
 const LAST_ACCEPTS: usize = 1_024;
 /// The largest number of connections that a listener of the HTTP port accepts in one turn. In a
 /// crowded turn, the listener accepts one. Reason: a new connection can displace an idle
@@ -250,7 +251,7 @@ impl Server {
         }
     }
 
-    /// Tells the service manager that the server is ready.
+    /// Reports to the service manager that the server is ready.
     pub fn tell_ready(&mut self) {
         if self.manager.is_there() {
             let now = self.sockets.now().time;
@@ -258,7 +259,7 @@ impl Server {
         }
     }
 
-    /// Does for the service manager what is due in a turn.
+    /// Sends the messages for the service manager that are due at the end of a turn.
     fn tell_manager(&mut self, now: Time) {
         if self.manager.is_there() {
             self.manager.turn_ended(self.standing(), now);
@@ -398,8 +399,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the listeners that the server does not use any more. A draining server takes no
-    /// clients, a stopping one takes no connection at all.
+    /// Closes the listeners that the server does not use any more. A draining server accepts
+    /// no clients. A stopping server accepts no connections at all.
     fn obey_phase(&mut self, now: Now) {
         if self.node.is_draining() && self.listens_for_clients() {
             self.accept_last(now);
@@ -417,8 +418,9 @@ impl Server {
         self.listeners.iter().any(|it| it.token == CLIENTS)
     }
 
-    /// Accepts the clients that the system has accepted before the port is closed. Closing the port
-    /// would reset their connections. New ones can come meanwhile, so the number is limited.
+    /// Accepts the clients whose connections the kernel has completed, before the clients' port is
+    /// closed. Closing the port would reset these connections. New connections can arrive
+    /// meanwhile, so their number is limited.
     fn accept_last(&mut self, now: Now) {
         self.accept_retry_at = None;
         for _ in 0..LAST_ACCEPTS {

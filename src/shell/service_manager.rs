@@ -1,21 +1,21 @@
-//! Tells the service manager how the server stands, as sd_notify(3) describes: datagrams to the Unix
-//! socket in `$NOTIFY_SOCKET`. systemd sets this variable for units with `Type=notify` or
-//! `Type=notify-reload`.
+//! Sends the state of the server to the service manager: datagrams to the Unix socket in
+//! `$NOTIFY_SOCKET`, as sd_notify(3) describes. systemd sets this variable for units with
+//! `Type=notify` or `Type=notify-reload`.
 //!
 //! | message | sent |
 //! |---|---|
-//! | `EXTEND_TIMEOUT_USEC=` | every second while the journal is read and begun |
+//! | `EXTEND_TIMEOUT_USEC=` | every second while the journal is read, and until the entry that begins this life is synced |
 //! | `READY=1` | when the journal was read and the ports are bound; also at the end of a reload |
 //! | `STATUS=` | when the numbers in it have changed, at most every 5 s |
 //! | `RELOADING=1`, `MONOTONIC_USEC=` | when SIGHUP begins a reload |
-//! | `WATCHDOG=1` | by a turn of the loop, every half of `$WATCHDOG_USEC` |
-//! | `STOPPING=1` | when the server begins to stop; a drain is no stop |
+//! | `WATCHDOG=1` | at the end of a turn of the loop, if half of `$WATCHDOG_USEC` has passed since the last one; also with `READY=1` at the start |
+//! | `STOPPING=1` | when the server begins to stop, not when it begins to drain |
 //!
 //! Sending never blocks the loop, and no failure stops the server. If the socket is full, the
-//! messages wait here and are sent later. If the socket is gone, the messages are dropped, and one
-//! warning is logged.
+//! messages wait in a queue and are sent later. If sending fails for another reason, the messages
+//! are dropped, and one warning is logged.
 //!
-//! The server starts no other programs. So the variables stay in its environment.
+//! The server starts no other programs, so the variables can stay in its environment.
 
 use std::collections::VecDeque;
 use std::env;
@@ -36,12 +36,13 @@ use crate::shell::clock::monotonic_micros;
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// The time between two messages that ask for more time to start.
 const EXTEND_EVERY: Duration = Duration::from_secs(1);
-/// The time for which such a message asks. A start that hangs for longer is ended by the manager.
+/// The time for which such a message asks. If a start hangs for longer, the manager ends the
+/// server.
 const EXTENSION: Duration = Duration::from_secs(30);
-/// The time between two tries to send to a full socket.
+/// The time between two attempts to send to a full socket.
 const RETRY: Duration = Duration::from_millis(100);
-/// The maximum number of messages that wait for a full socket. The oldest ones are dropped, because
-/// the newest one says what is true now.
+/// The maximum number of messages that wait for a full socket. If there are more, the oldest ones
+/// are dropped, because the newest ones contain the present state.
 const MOST_WAITING: usize = 16;
 
 /// The numbers that `STATUS` shows.
@@ -81,26 +82,26 @@ impl fmt::Display for Standing {
     }
 }
 
-/// The service manager, or nothing if the server runs without one.
+/// The sender of messages to the service manager. Without a service manager, it sends nothing.
 #[derive(Default)]
 pub struct ServiceManager {
     channel: Option<Channel>,
     /// Half of `$WATCHDOG_USEC`, if the manager wants pings.
     ping_every: Option<Duration>,
     ping_at: Time,
-    /// What the last `STATUS` said.
+    /// The numbers in the last `STATUS`.
     told: Option<Standing>,
     status_at: Time,
     extend_at: Time,
     /// The number of reloads that have begun and not ended.
     reloads: u64,
-    /// `STOPPING` was sent. No later `STATUS` follows.
+    /// Whether `STOPPING` was sent. After `STOPPING`, no `STATUS` is sent.
     is_stopping: bool,
 }
 
 impl ServiceManager {
     /// Reads `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$WATCHDOG_PID`. An empty variable counts as
-    /// unset. A variable that makes no sense is logged and counts as unset.
+    /// unset. An invalid variable is logged, and counts as unset.
     #[must_use]
     pub fn from_environment() -> ServiceManager {
         let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
@@ -145,7 +146,7 @@ impl ServiceManager {
         self.channel.is_some()
     }
 
-    /// The server is still starting. Asks for more time, at most every second.
+    /// Asks for more time to start, at most every second.
     pub fn starting(&mut self, now: Time) {
         if self.extend_at <= now {
             self.extend_at = now + EXTEND_EVERY;
@@ -157,7 +158,7 @@ impl ServiceManager {
         }
     }
 
-    /// The server serves from now on.
+    /// Reports that the server is ready.
     pub fn ready(&mut self, standing: Standing, now: Time) {
         self.send(Kind::Other, format!("READY=1\nSTATUS={standing}"), now);
         self.told = Some(standing);
@@ -165,7 +166,7 @@ impl ServiceManager {
         self.ping(now);
     }
 
-    /// A reload begins.
+    /// Reports that a reload begins.
     pub fn reload_begins(&mut self, now: Time) {
         self.reloads += 1;
         // With `Type=notify-reload`, a manager that sent SIGHUP ignores an answer whose time is
@@ -174,7 +175,8 @@ impl ServiceManager {
         self.send(Kind::Other, text, now);
     }
 
-    /// A reload has ended, with or without success. `READY=1` follows when it was the last one.
+    /// Called when a reload has ended, with or without success. Sends `READY=1` if no other reload
+    /// is in progress.
     pub fn reload_ended(&mut self, now: Time) {
         self.reloads = self.reloads.saturating_sub(1);
         if self.reloads == 0 {
@@ -182,15 +184,15 @@ impl ServiceManager {
         }
     }
 
-    /// The server begins to stop.
+    /// Reports that the server begins to stop.
     pub fn stopping(&mut self, now: Time) {
         self.is_stopping = true;
         let text = "STOPPING=1\nSTATUS=stopping".to_owned();
         self.send(Kind::Other, text, now);
     }
 
-    /// A turn of the loop ends: sends what is due. Only a turn sends pings, so a loop that hangs
-    /// sends none.
+    /// Sends the messages that are due at the end of a turn of the loop. No other thread sends
+    /// pings, so a loop that hangs sends none.
     pub fn turn_ended(&mut self, standing: Standing, now: Time) {
         if self.ping_every.is_some() && self.ping_at <= now {
             self.ping(now);
@@ -203,8 +205,8 @@ impl ServiceManager {
         self.send_waiting(now);
     }
 
-    /// Returns the time at which [`ServiceManager::turn_ended`] has to be called, if nothing happens
-    /// before. `standing` is what it would be called with.
+    /// Returns the time at which [`ServiceManager::turn_ended`] has to be called, if no event comes
+    /// earlier. `standing` contains the present numbers.
     #[must_use]
     pub fn deadline(&self, standing: Standing) -> Option<Time> {
         let channel = self.channel.as_ref()?;
@@ -239,7 +241,7 @@ impl ServiceManager {
     }
 }
 
-/// Kinds of messages. Of each kind but [`Kind::Other`], only the newest message waits.
+/// The kinds of messages. Of each kind except [`Kind::Other`], only the newest message waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Extend,
@@ -253,9 +255,9 @@ struct Channel {
     socket: UnixDatagram,
     address: SocketAddr,
     waiting: VecDeque<(Kind, String)>,
-    /// When to try again to send to a full socket.
+    /// The time of the next attempt to send to a full socket.
     retry_at: Option<Time>,
-    /// The last message could not be sent, for another reason than a full socket.
+    /// Whether the last message could not be sent for another reason than a full socket.
     is_broken: bool,
 }
 
@@ -331,8 +333,9 @@ fn of_abstract(_: &[u8]) -> io::Result<SocketAddr> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Returns half of `$WATCHDOG_USEC`, in which `usec` is written. `None` if it is unset or 0, or if
-/// `$WATCHDOG_PID` names another process than `own`.
+/// Returns half of the time in `usec`, the value of `$WATCHDOG_USEC`. Returns `None` if `usec` is
+/// unset or 0. Also returns `None` if `pid`, the value of `$WATCHDOG_PID`, is set and is not the
+/// process id `own`.
 ///
 /// # Errors
 /// A number cannot be parsed.
@@ -352,7 +355,7 @@ fn half_of(
     {
         return Ok(None);
     }
-    // A ping at least every millisecond would keep the processor busy, whatever the manager wants.
+    // At most one ping per millisecond: more pings would keep the processor busy.
     let half = Duration::from_micros(usec / 2).max(Duration::from_millis(1));
     Ok((usec > 0).then_some(half))
 }
@@ -375,7 +378,7 @@ mod tests {
         Time::from_nanos(ms * 1_000_000)
     }
 
-    /// A manager with a socket in a new directory, and the receiving end.
+    /// Returns a manager whose socket is in a new directory, and the receiving end of the socket.
     fn manager(ping_every: Option<Duration>) -> (ServiceManager, UnixDatagram, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("notify");

@@ -6,7 +6,7 @@
 //! | SIGTERM, SIGINT | stop; a second one stops at once |
 //! | SIGHUP | read certificates, keys and the herd secret again, and open the log file again |
 //! | SIGUSR1 | open the log file again |
-//! | SIGUSR2 | drain, then stop; a second one does nothing |
+//! | SIGUSR2 | drain, then stop; a second SIGUSR2 does nothing |
 //! | SIGXFSZ | none: when a file reaches the size limit, the write fails with an error instead |
 //!
 //! A process inherits its signal mask from its parent, also across `exec` (sigprocmask(2)). A

@@ -93,14 +93,15 @@ pub struct PendingWhatsat {
     bound: u8,
 }
 
-/// What a client is doing when a drain looks at it.
+/// The activity of a client. A drain closes silent clients first, and busy clients last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// It has no command in progress, and has sent nothing since the drain looked at it before.
+    /// The client is between two commands, and no input has arrived since the last call of
+    /// [`Client::activity`].
     Silent,
-    /// It has no command in progress.
+    /// The client is between two commands, and input has arrived since that call.
     BetweenCommands,
-    /// A command is unfinished or has no whole answer yet.
+    /// A command has not arrived completely, or its answer is not sent completely.
     Busy,
 }
 
@@ -138,7 +139,7 @@ enum Cause {
     TlsUnexpected,
     /// The server is stopping.
     Stopped,
-    /// The server drains, has told the client to leave, and the client is between two commands.
+    /// A drain has called [`Client::leave`], and the client is between two commands.
     Left,
     /// The client did not read its answers for `limits.output_stall_ms`.
     OutputStalled,
@@ -247,11 +248,12 @@ pub struct Client {
     /// rejected clients apart from other clients. A rejected client is `Closing` from the
     /// beginning.
     is_rejected: bool,
-    /// Whether a drain has told the client to leave. The client closes as soon as it is between two
-    /// commands. This is independent of the state, because a client can be told in each state.
+    /// Whether a drain has called [`Client::leave`]. The flag is independent of the state, because
+    /// a drain can call `leave` in each state.
     is_leaving: bool,
-    /// Whether input has arrived since a drain last looked at the client, or it has connected since
-    /// the drain began.
+    /// Whether input has arrived since the last call of [`Client::activity`] or
+    /// [`Client::begin_drain`]. Before the first call, `true`: a new client does not count as
+    /// silent.
     has_spoken: bool,
     /// The token bucket for log lines about invalid, refused and failed commands of this client.
     /// `None` until there is such a line.
@@ -695,8 +697,7 @@ impl Client {
         self.has_spoken = false;
     }
 
-    /// Returns what the client is doing, for a drain. `None` if the client is closing. A client that
-    /// has sent something since the last call is not silent.
+    /// Returns the activity of the client, for a drain. Returns `None` if the client is closing.
     pub fn activity(&mut self) -> Option<Activity> {
         let has_spoken = std::mem::take(&mut self.has_spoken);
         match self.state {
@@ -711,8 +712,8 @@ impl Client {
         }
     }
 
-    /// The server drains. The client closes when every command that has arrived is answered, and no
-    /// part of another has arrived.
+    /// Closes the client, because the server drains. The client closes as soon as every command
+    /// that has arrived is answered, and no part of another command has arrived.
     pub fn leave(&mut self) {
         self.is_leaving = true;
     }
@@ -992,8 +993,8 @@ impl Protocol for Client {
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
         if self.is_leaving && self.activity().is_some_and(|it| it != Activity::Busy) {
-            // Long: the client's next command may be on its way, and closing with unread input could
-            // destroy answers.
+            // `Linger::Long`: the client's next command may be on its way. Closing with unread
+            // input could destroy answers that the client has not read yet.
             self.close(Cause::Left, Linger::Long);
         }
         let waits = !self.sendable_output(context.sendable_through()).is_empty()

@@ -96,11 +96,13 @@
 //! A tool that knows the secret can dial as `operator`, a name that no server has. After its
 //! `PROOF`, the acceptor sends the status of the server instead of `LIFE`. The operator may then
 //! send one `FORGET`, one `FOLLOW` or one `DRAIN`, see below. The acceptor closes the connection if
-//! nothing comes for
-//! `linger_ms`.
+//! nothing comes for `linger_ms`.
 //!
 //! ```text
-//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n> <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,… disk=<…> table=<…> clocks=<…> max_clients=<n> places_day=<n>:<n> unlinked=<…> … lag=<…> … link=<…> …
+//!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n>
+//!   <counter>=<n> … version=<version> secret=<place>/<count> plain=<n> handshakes=<kind>:<n>,…
+//!   disk=<…> table=<…> clocks=<…> max_clients=<n> places_day=<n>:<n> unlinked=<…> … lag=<…> …
+//!   link=<…> …
 //! ```
 //!
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
@@ -187,26 +189,30 @@
 //! ```
 //!
 //! A position is `<life>-<number>`: the boot id of a life of the server, and the number of a change
-//! in its feed. [`core::session::follower`](crate::core::session::follower) explains what a
-//! follower is told, and where it resumes.
+//! in its feed. [`core::session::follower`](crate::core::session::follower) explains which
+//! changes are sent, and where a follower resumes.
 //!
-//! - `FOLLOW`: after a position, after the changes that are there (`now`), or with all records
-//!   (`all`).
-//! - `FOLLOWING`: the position from which the follower is served, always in the present life. It is
-//!   the answer to `FOLLOW`, and does not wait for a change. `behind` is the number of changes
-//!   between it and the latest one. The other values are `heartbeat_ms`, `link_silence_ms` and
-//!   `record_ttl_ms` of the server. A reader must ignore keys that it does not know.
-//! - `RESTART`: the server cannot resume at the position that the follower named. All records
-//!   follow, up to the next `SYNC`. A client that is not among them is not known any more.
-//! - `CHANGE`: the record that is the newest of its client, or a tombstone, with the position of
-//!   the change. A follower that goes on after this position misses nothing.
-//! - `SYNC`: everything up to this position was told. It is sent once, when everything was told
-//!   that was there at the `FOLLOW`, and as the heartbeat after `heartbeat_ms` without output.
-//! - `ALIVE`: the follower's heartbeat. If nothing comes from it for `link_silence_ms`, the server
-//!   closes the connection. A follower also has to take some of its output within
-//!   `output_stall_ms`.
-//! - `BYE`: the argument of `FOLLOW` is none, `max_followers` operators follow already, or the
-//!   server stops or begins a new life.
+//! - `FOLLOW`: the changes after a position, the changes from now on (`now`), or the records of all
+//!   clients and the changes after them (`all`).
+//! - `FOLLOWING`: the answer to `FOLLOW`, which does not wait for a change. The server sends the
+//!   changes after this position, which is always in the present life. `behind` is the number of
+//!   changes between this position and the latest change. The other values are `heartbeat_ms`,
+//!   `link_silence_ms` and `record_ttl_ms` of the server. A reader must ignore keys that it does
+//!   not know.
+//! - `RESTART`: the server cannot resume at the position that the follower named. The records of
+//!   all clients follow. They are complete at the first `SYNC` whose number is at least the number
+//!   in `FOLLOWING` plus `behind`. The server does not know any other client.
+//! - `CHANGE`: the newest record of a client, or a tombstone, with the position of the change. A
+//!   follower that resumes after this position misses nothing.
+//! - `SYNC`: all changes up to this position were sent. A `SYNC` is sent once when the follower has
+//!   got all changes up to the latest one at the time of `FOLLOW`. It is also the server's
+//!   heartbeat after `heartbeat_ms` without output, so it can also come before that.
+//! - `ALIVE`: the follower's heartbeat. If nothing comes from the follower for `link_silence_ms`,
+//!   the server closes the connection. The server also closes it if the follower reads none of
+//!   the waiting output for `output_stall_ms`.
+//! - `BYE`: the connection is closed, because of silence or unread output as above, or because the
+//!   server stops or begins a new life. It is the answer to a `FOLLOW` with an invalid argument, or
+//!   if `max_followers` operators follow already.
 //!
 //! # A server drains
 //!
@@ -218,12 +224,13 @@
 //!                                                 ◄──    DRAINING <clients> <ms>
 //! ```
 //!
-//! - `DRAIN`: the server takes no new clients, closes its clients one after another over `drain_ms`,
-//!   and then stops. SIGUSR2 has the same effect. See [`Node::handle_drain`].
-//! - `DRAINING`: the drain has begun. `<clients>` is the number of clients, and `<ms>` the time
-//!   until the server stops at the latest. A server that drains already gives the time that is left.
+//! - `DRAIN`: the server accepts no new clients, closes its clients one after another over
+//!   `drain_ms`, and then stops. SIGUSR2 has the same effect. See [`Node::handle_drain`].
+//! - `DRAINING`: the drain has begun. `<clients>` is the number of clients, and `<ms>` the maximum
+//!   time until the drain ends and the server begins to stop. If the server drains already, `<ms>`
+//!   is the time that is left.
 //!
-//! Only an operator's session takes `DRAIN`. It does not wait for the disk.
+//! Only an operator's session accepts `DRAIN`. The answer does not wait for the disk.
 //!
 //! [`Node::handle_drain`]: crate::core::node::Node::handle_drain
 

@@ -14,8 +14,8 @@ fn connect(node: &mut Node, count: u16) -> Vec<ConnId> {
         .collect()
 }
 
-/// Runs the deadlines of this time, and flushes. Returns the clients whose writing side is shut
-/// down now. They close at once.
+/// Handles the deadlines that are due at `ms`, and flushes the dirty connections. Returns the
+/// clients whose writing side is shut down. The connections of these clients are lost at once.
 fn turn(node: &mut Node, ms: u64) -> Vec<ConnId> {
     node.handle_deadlines(at(ms));
     let mut finished = Vec::new();
@@ -33,7 +33,8 @@ fn turn(node: &mut Node, ms: u64) -> Vec<ConnId> {
     finished
 }
 
-/// Goes on until the server has stopped. Returns when which clients were closed.
+/// Runs turns until the server has stopped. Returns the clients that were closed, each with the
+/// time in milliseconds.
 fn drain(node: &mut Node, from_ms: u64) -> Vec<(u64, ConnId)> {
     let mut closed = Vec::new();
     for ms in from_ms..100_000 {

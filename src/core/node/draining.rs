@@ -1,12 +1,12 @@
-//! A drain: the server takes no new clients, closes its clients one after another over
+//! A drain: the server accepts no new clients, closes its clients one after another over
 //! `limits.drain_ms`, and then stops. Links stay up until the stop.
 //!
-//! Clients that are closed connect again to other servers. A drain spreads these connections, as
-//! the lame duck mode of nats-server does.
+//! A client that was closed connects again to another server. A drain spreads these new
+//! connections over time, as the lame duck mode of nats-server does.
 //!
 //! The caller closes the clients' port when [`Node::is_draining`] is true. A closed port refuses
-//! connections, so a load balancer chooses another server at once. A client that the system had
-//! accepted before is served and drained like the others.
+//! connections, so a load balancer chooses another server at once. A client whose connection the
+//! kernel had completed before is served and drained like the others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,38 +21,39 @@ use crate::core::client::{Activity, Client};
 
 /// The minimum time between two steps of a drain. With many clients, one step closes several.
 const LEAST_STEP: Duration = Duration::from_millis(10);
-/// The maximum number of clients that a step looks at, apart from two for each that it closes.
+/// A step looks at no more than this number of clients, plus two for each client that it closes.
 const LOOKS: usize = 256;
 
 /// The progress of a drain.
 #[derive(Default)]
 pub(super) struct Drain {
-    /// The clients that were not told to leave yet. It can contain ids of connections that are
-    /// closed.
+    /// The clients for which [`Client::leave`] was not called yet. Ids of closed connections can be
+    /// among them.
     queue: VecDeque<ConnId>,
     began: Time,
     ends: Time,
     next_step: Time,
-    /// The number of clients that were told to leave.
+    /// The number of clients for which [`Client::leave`] was called.
     told: u64,
 }
 
 impl Drain {
-    /// Adds a client that came while the server drains.
+    /// Adds a client that has connected while the server drains.
     pub(super) fn add(&mut self, id: ConnId) {
         self.queue.push_back(id);
     }
 }
 
 impl Node {
-    /// Begins to drain: see [`draining.rs`](self). A second call does nothing, and neither does a
-    /// call while the server is stopping.
+    /// Begins to drain: see [`draining.rs`](self). Does nothing if the server drains already or is
+    /// stopping.
     pub fn handle_drain(&mut self, now: Now) {
         self.handle(now, |node| node.begin_drain(now));
     }
 
-    /// Whether the server drains. Then it is not ready for new clients, and its clients' port has to
-    /// be closed. This is false again when the server [is stopping](Node::is_stopping).
+    /// Whether the server drains. Then the server is not ready for new clients, and the caller has
+    /// to close the clients' port. Returns `false` again when the server
+    /// [is stopping](Node::is_stopping).
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.phase == Phase::Draining
@@ -85,11 +86,12 @@ impl Node {
             next_step: now.time,
             told: 0,
         };
-        // The first step comes later, so clients that the system had accepted can send a command.
+        // The first step comes later. Until then, a client whose connection the kernel had
+        // completed can send a command.
         self.drain_again(ends.min(now.time + LEAST_STEP));
     }
 
-    /// The last client is gone, so the drain ends early.
+    /// Ends the drain now, because the last client is closed.
     pub(super) fn end_drain_soon(&mut self) {
         self.deadlines.call_at(self.now.time, Timer::Drain);
     }
@@ -119,7 +121,7 @@ impl Node {
         }
         let each = left / u32::try_from(waiting).unwrap_or(u32::MAX);
         let step = each.max(LEAST_STEP).min(left);
-        // Rounded up, so the last client is told before the end.
+        // The count is rounded up, so `leave` is called for the last client before the end.
         let count = (waiting as u128 * step.as_nanos()).div_ceil(left.as_nanos());
         self.tell_to_leave(usize::try_from(count).unwrap_or(waiting), now);
         self.drain_again(now.time + step);
@@ -130,8 +132,8 @@ impl Node {
         self.deadlines.call_at(at, Timer::Drain);
     }
 
-    /// Tells `count` clients of the queue to leave: first those that have been silent, then those
-    /// that are between two commands, then the others.
+    /// Calls [`Client::leave`] for at most `count` clients of the queue: first for silent clients,
+    /// then for clients between two commands, then for busy clients (see [`Activity`]).
     fn tell_to_leave(&mut self, mut count: usize, now: Now) {
         let mut later = [const { Vec::new() }; 2];
         for _ in 0..LOOKS + 2 * count {
@@ -142,7 +144,7 @@ impl Node {
                 break;
             };
             match self.client_mut(id).and_then(Client::activity) {
-                None => {} // it is gone, or closing
+                None => {} // the client is closed or closing
                 Some(Activity::Silent) => {
                     self.tell_one_to_leave(id, now);
                     count -= 1;

@@ -1,4 +1,5 @@
-//! Tests of operators that follow the changes: what they are told, when, and how they are closed.
+//! Tests of operators that follow the changes: which lines they get, when they get them, and how
+//! their connections are closed.
 
 use std::net::SocketAddr;
 
@@ -17,7 +18,8 @@ use crate::core::session::disposition::Disposition;
 
 const NONCE: Nonce = [9; 16];
 
-/// A server whose disk works, but waits with appends and syncs if it is told to.
+/// A server with a simulated disk. While `appends_wait` or `syncs_wait` is set, the disk does not
+/// report that an append or a sync is done.
 struct Scene {
     node: Node,
     ms: u64,
@@ -32,7 +34,8 @@ impl Scene {
         Scene::restored(limits, fsync, &[], 1)
     }
 
-    /// A server that has read these entries of its journal, on this machine.
+    /// Returns a server that has read `entries` from its journal. `machine` is the kernel's boot
+    /// id.
     fn restored(
         limits: Limits,
         fsync: Option<Fsync>,
@@ -73,7 +76,7 @@ impl Scene {
         scene
     }
 
-    /// Does the disk's work and empties the list of dirty connections. Nothing is written.
+    /// Does the disk's work, and empties the list of dirty connections. Writes nothing to sockets.
     fn end_turn(&mut self) {
         let now = at(self.ms);
         self.node.handle_deadlines(now);
@@ -97,7 +100,8 @@ impl Scene {
         while self.node.poll_dirty().is_some() {}
     }
 
-    /// The disk has done what it waited with.
+    /// The disk reports all work that is done and not reported yet. From now on, it reports work at
+    /// once.
     fn disk_goes_on(&mut self) {
         (self.appends_wait, self.syncs_wait) = (false, false);
         for done in std::mem::take(&mut self.waiting) {
@@ -117,7 +121,8 @@ impl Scene {
         self.node.poll_disposition(self.client, at(self.ms));
     }
 
-    /// Takes the output of a connection, in as many turns as it takes.
+    /// Takes the whole output of a connection, in as many turns as this needs. Returns the output
+    /// and the connection's disposition.
     fn take(&mut self, id: ConnId) -> (String, Disposition) {
         let mut said = Vec::new();
         loop {
@@ -139,7 +144,8 @@ impl Scene {
         }
     }
 
-    /// Connects an operator that says this after its proof. Returns what it is told then.
+    /// Connects an operator, which sends the line `says` after its proof. Returns the connection
+    /// and the output after that line.
     fn operator(&mut self, says: &str) -> (ConnId, String) {
         let address: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         let id = self
@@ -166,7 +172,8 @@ impl Scene {
         (id, self.take(id).0)
     }
 
-    /// What a follower is told, without the life in positions.
+    /// Connects a follower that begins at `start`. Returns the connection and its output, without
+    /// the life in positions.
     fn follow(&mut self, start: &str) -> (ConnId, String) {
         let (id, told) = self.operator(&format!("FOLLOW {start}"));
         (id, self.short(&told))
@@ -186,7 +193,7 @@ impl Scene {
     }
 }
 
-/// The numbers of the changes in these lines.
+/// Returns the sequence numbers in the `CHANGE` lines.
 fn changes(told: &str) -> Vec<u64> {
     let changes = told.lines().filter_map(|line| line.strip_prefix("CHANGE "));
     changes
@@ -337,7 +344,8 @@ fn a_position_of_an_earlier_life_resumes_up_to_the_end_of_that_life() {
             "{told}"
         );
     }
-    // A life that ended before, and a machine that may have lost power since.
+    // The positions are after the end of life aa, and after the end of life bb. In the last row,
+    // the machine was restarted, so it may have lost power.
     for (start, machine, reason) in [
         ("00000000000000aa-2", 1, "fewer changes"),
         ("00000000000000bb-4", 1, "fewer changes"),
@@ -375,7 +383,8 @@ fn a_change_waits_until_the_journal_has_what_replaced_the_changes_before_it() {
     for (name, time) in [("a", 3), ("c", 3)] {
         scene.say(&format!("IAMAT {name} +1+2 {time}"));
     }
-    // The record of change 1 is replaced, and a crash would bring it back.
+    // Change 3 replaces the record of change 1, and is not in the journal yet. After a crash, the
+    // record of change 1 would be back.
     scene.appends_wait = true;
     scene.say("IAMAT a +1+2 4");
     let (follower, told) = scene.follow("all");
@@ -396,7 +405,7 @@ fn a_follower_that_is_far_behind_is_served_in_steps() {
     for number in 0..count {
         scene.say(&format!("IAMAT client{number} +1+2 1699999999"));
     }
-    // Followers begin with nothing, with one change, and with all but one.
+    // Followers begin before the first change, after the first change, and before the last change.
     for from in [0, 1, count - 1] {
         let start = format!("{}{from}", scene.life());
         let (follower, told) = scene.follow(&start);
@@ -407,7 +416,7 @@ fn a_follower_that_is_far_behind_is_served_in_steps() {
             .node
             .handle_connection_lost(follower, None, at(scene.ms));
     }
-    // One piece of output is bounded, and the memory that the follower holds.
+    // The size of one output is bounded, and so is the memory that the connection uses.
     let (id, _) = scene.operator("");
     scene.node.handle_connection_lost(id, None, at(scene.ms));
     let (id, _) = scene.follow("now");
@@ -433,7 +442,7 @@ fn expired_records_are_passed_over_in_steps_and_not_told() {
     }
     scene.ms = 59_990;
     scene.say("IAMAT young +1+2 1700000059");
-    // The sweep has removed none yet.
+    // The sweep has not removed any expired record yet.
     let now = crate::core::wire::posix_time::PosixTime::from_nanos(1_700_000_030_000_000_000);
     scene.node.records.expire_before(now);
     assert_eq!(scene.node.records.len(), 10_001);

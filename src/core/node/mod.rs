@@ -670,7 +670,8 @@ impl Node {
             return;
         };
         if !std::mem::replace(&mut slot.is_dirty, true) {
-            // Clients do not wait for followers.
+            // Links to neighbours are served before clients. Followers are not, so that clients do
+            // not wait for followers.
             let is_link = matches!(&slot.session, Session::Link(link) if !link.is_following());
             self.dirty.add(id, is_link);
         }

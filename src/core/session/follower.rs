@@ -1,35 +1,38 @@
-//! A cursor in the feed for somebody outside the herd: an operator, a page or a bridge.
+//! A cursor in the feed for a follower: a program outside the herd, such as an operator's tool or a
+//! bridge to another system. [`crate::core::table::records`] explains the feed, and
+//! [`crate::core::link`] explains the lives of a server.
 //!
-//! A follower is not a neighbour: it keeps no table, and may go on with any program that it likes.
-//! So each change that it is told comes with its position, and the position is all that it needs to
-//! resume. The server keeps a cursor of a few bytes and a bounded buffer, however far behind the
-//! follower is.
+//! A follower is not a neighbour: it needs no table, and another program may resume where it
+//! stopped. So the server sends each change with its position. The last position is all that a
+//! follower needs to resume. For each follower, the server stores a cursor of a few bytes and a
+//! bounded buffer, even if many changes are still unread.
 //!
-//! # What a follower is told
+//! # Which changes are sent
 //!
-//! Changes are told in the order of the feed. If a client changes twice before the follower has got
-//! so far, the follower is told the newest record only. A record that expires is not told, before
-//! or after.
+//! Changes are sent in the order of the feed. If a client changes twice before the cursor comes to
+//! its record, only the newest record is sent. Expired records are not sent. The expiry of a record
+//! is not a change, so it is not sent either.
 //!
-//! A change is told when it is as safe as an answer to an `IAMAT` promises: see
-//! [`Context::sendable_through`]. That is not enough for its position. Suppose that a later change,
-//! which is not in the journal yet, has replaced the record of an earlier one. The follower passes
-//! over the earlier change. If a crash then loses the later change, the earlier one is back in the
-//! table, and the follower would never be told. So changes that were read while the journal lacked
-//! others are held back until it has them.
+//! A change is sent when it is stored as durably as the answer to an `IAMAT` promises: see
+//! [`Context::sendable_through`]. This is not enough to resume after the change. Suppose that a
+//! later change has replaced the record of an earlier change, and is not in the journal yet. The
+//! earlier change is not in the feed any more, so the cursor skips it. If a crash then loses the
+//! later change, the earlier record is back in the table, and the follower would never get it. So
+//! changes that are read while the journal lacks any change are held back. They are sent when the
+//! journal contains all changes that were in the table when they were read.
 //!
 //! # Where a follower resumes
 //!
-//! | the follower's position | it is told |
+//! | the follower's position | the server sends |
 //! |---|---|
-//! | of this life | all later changes |
-//! | of an earlier life that the journal knows | all later changes |
-//! | of another life | everything, after [`Restart::UnknownLife`] |
-//! | later than the life has, or had | everything, after [`Restart::Ahead`] |
+//! | in this life | all later changes |
+//! | in an earlier life for which [`Durability::resume_position`] returns a position | all later changes |
+//! | in any other life | the records of all clients, after [`Restart::UnknownLife`] |
+//! | after the last change of its life, or in an earlier life if the server was rolled back | the records of all clients, after [`Restart::Ahead`] |
 //!
-//! After a restart of the stream, the follower may have clients that the server does not have any
-//! more. An older copy of a data directory that is put back is noticed only if it ends before the
-//! follower's position.
+//! After a [`Restart`], the follower may have clients that the server's table does not contain any
+//! more. If an older copy of a data directory was put back, the server notices this only if the
+//! copy ends before the follower's position.
 
 use std::fmt;
 
@@ -40,13 +43,14 @@ use crate::core::table::records::{Change, ReaderId, Records, Unread};
 use crate::core::wire::json;
 use crate::core::wire::message::At;
 
-/// The number of bytes of one batch of changes, approximately. Many followers may catch up in one
-/// turn, so a batch is smaller than a link's.
+/// The approximate number of bytes of one batch of changes. Many followers may catch up in one
+/// turn, so this batch is smaller than the batch of a link to a neighbour.
 const BATCH_BYTES: usize = 16 * 1024;
-/// The maximum number of records that one step passes over.
+/// The maximum number of records that one call of [`Records::seek`] or [`Records::changes`] looks
+/// at.
 const STEP_RECORDS: usize = 4_096;
 
-/// A place in the feed of one life of a server. As text, `<life>-<number of the change>`.
+/// A position in the feed of one life of a server. Its text is `<life>-<number of the change>`.
 ///
 /// ```
 /// use herd_mio::core::session::follower::Position;
@@ -60,7 +64,7 @@ const STEP_RECORDS: usize = 4_096;
 pub struct Position {
     /// The life of the server.
     pub life: BootId,
-    /// The sequence number of the change. 0 is before the first one.
+    /// The sequence number of the change. 0 is the position before the first change.
     pub seq: u64,
 }
 
@@ -87,12 +91,12 @@ impl Position {
     }
 }
 
-/// Where a follower wants to begin.
+/// The point in the feed at which a follower asks to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// After this position.
     After(Position),
-    /// After the changes that are there now.
+    /// After the latest change that may be sent now.
     Now,
     /// With the records of all clients.
     All,
@@ -129,17 +133,17 @@ impl fmt::Display for Restart {
     }
 }
 
-/// How changes are written.
+/// The format in which changes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `CHANGE <position> AT …`, or `CHANGE <position> EPOCH <n> AT …`.
     Line,
-    /// A JSON object on a line.
+    /// One JSON object per line: see [`in_json`].
     Json,
 }
 
 impl Format {
-    /// Appends one change with its LF.
+    /// Appends one change and an LF.
     pub fn write(self, position: Position, change: Change<'_>, out: &mut Vec<u8>) {
         let Change { epoch, line, .. } = change;
         match self {
@@ -161,9 +165,10 @@ impl Format {
     }
 }
 
-/// Formats a change as a JSON object: its position, the fields of [`json::write_record`], and its
-/// effective time, by which a later record of a client is known. Returns `None` if `line` is not a
-/// valid `AT` line.
+/// Formats a change as a JSON object. The object contains the position, the fields of
+/// [`json::write_record`], and the effective time of the record. Of two records of one client with
+/// the same epoch, the record with the later effective time is newer. Returns `None` if `line` is
+/// not a valid `AT` line.
 ///
 /// ```
 /// use herd_mio::core::session::follower::{Position, in_json};
@@ -190,25 +195,28 @@ pub fn in_json(position: Position, epoch: u32, line: &[u8]) -> Option<String> {
 /// A follower's cursor in the feed, and the changes that are held back.
 pub struct Cursor {
     reader: ReaderId,
-    /// The life in which all positions of this cursor are.
+    /// The life of all positions of this cursor.
     life: BootId,
-    /// The follower was told everything up to this change, or asked not to be told.
+    /// All changes up to this sequence number were appended to the output, or the follower did not
+    /// ask for them.
     told: u64,
-    /// The latest change when the follower began.
+    /// The sequence number of the latest change at the time when the cursor was opened.
     head: u64,
-    /// Whether the feed may have more to read now.
+    /// Whether the feed may contain more changes to read now.
     has_more: bool,
-    /// Whether the last step has appended nothing, although the feed may have more.
+    /// Whether the last [`Cursor::pull`] found no change, although the feed may contain more.
     wants_turn: bool,
-    /// Changes that were read while the journal lacked others.
+    /// The changes that are held back, as text. They were read while the journal lacked changes.
     held: Vec<u8>,
-    /// The last of the changes in `held`, and the latest change when they were read.
+    /// The position up to which `held` contains all changes, and the latest change at the time when
+    /// `held` was filled. `held` is sent when the journal contains that latest change.
     held_until: (u64, u64),
 }
 
 impl Cursor {
-    /// Opens a cursor. Returns why everything is told, if the follower named a position and the
-    /// server cannot resume there. [`Cursor::position`] is where the follower begins.
+    /// Opens a cursor. [`Cursor::position`] is the position after which the follower begins. If the
+    /// follower named a position and the server cannot resume there, also returns the reason. Then
+    /// the cursor begins with the records of all clients.
     pub fn open(start: Start, context: &mut Context<'_>) -> (Cursor, Option<Restart>) {
         let head = context.records.last_seq();
         let safe = context.sendable_through().min(head);
@@ -234,13 +242,13 @@ impl Cursor {
         (cursor, restart)
     }
 
-    /// Returns the cursor in the feed.
+    /// Returns the id of this cursor's reader in the feed.
     #[must_use]
     pub fn reader(&self) -> ReaderId {
         self.reader
     }
 
-    /// Returns the position up to which [`Cursor::pull`] has told everything.
+    /// Returns the position up to which [`Cursor::pull`] has appended all changes.
     #[must_use]
     pub fn position(&self) -> Position {
         Position {
@@ -249,8 +257,8 @@ impl Cursor {
         }
     }
 
-    /// Returns how many changes there were between the position and the latest change when the
-    /// cursor was opened.
+    /// Returns the number of changes between [`Cursor::position`] and the latest change at the time
+    /// when the cursor was opened.
     #[must_use]
     pub fn behind(&self) -> u64 {
         self.head.saturating_sub(self.told)
@@ -263,32 +271,33 @@ impl Cursor {
         self.told >= self.head
     }
 
-    /// Whether [`Cursor::pull`] has to be called in the next turn, although nothing happens. Its
-    /// work in a turn is bounded, so it may have appended nothing yet.
+    /// Whether [`Cursor::pull`] has to be called in the next turn of the event loop, even without
+    /// an event. The work of one call is bounded, so a call may append nothing although the feed
+    /// contains more changes.
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         self.wants_turn
     }
 
-    /// The turn that was wanted begins.
+    /// Called when the turn begins for which [`Cursor::wants_turn`] returned `true`.
     pub fn turn_begins(&mut self) {
         self.wants_turn = false;
     }
 
-    /// Whether everything that may be told now was told.
+    /// Whether all changes that may be sent now were appended to the output.
     #[must_use]
     pub fn is_done(&self) -> bool {
         !self.has_more && self.held.is_empty()
     }
 
-    /// The number of bytes of memory for changes that are held back.
+    /// Returns the number of bytes of memory for changes that are held back.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.capacity()
     }
 
-    /// Appends the next batch of changes that may be told, at most about 16 KiB. The caller calls
-    /// this when the output of the follower is empty.
+    /// Appends the next batch of changes that may be sent, at most about 16 KiB. The caller calls
+    /// this method when the output of the follower is empty.
     pub fn pull(&mut self, format: Format, context: &mut Context<'_>, out: &mut Vec<u8>) {
         let appended = context.appended_through();
         if !self.held.is_empty() {
@@ -326,7 +335,7 @@ impl Cursor {
         let position = records.position(self.reader);
         match is_safe {
             true => self.told = position,
-            // Without a change, the position waits for a later batch.
+            // If the batch is empty, `told` does not change until a later batch.
             false => self.held_until = (position, last_seq),
         }
     }
@@ -337,7 +346,8 @@ impl Cursor {
     }
 }
 
-/// Returns the change after which a follower resumes. `safe` is the last change that may be told.
+/// Returns the sequence number after which a follower resumes. `safe` is the last change that may
+/// be sent.
 fn resume(position: Position, safe: u64, context: &Context<'_>) -> Result<u64, Restart> {
     let Position { life, seq } = position;
     if life == context.boot {
@@ -353,7 +363,8 @@ fn resume(position: Position, safe: u64, context: &Context<'_>) -> Result<u64, R
     match context.durability.as_deref().and_then(known) {
         None => Err(Restart::UnknownLife),
         Some(after) if after < seq => Err(Restart::Ahead),
-        // The last records may have expired, and a compaction may have left them out.
+        // `after` may be greater than `safe`: the last records may have expired, and a compaction
+        // may have left them out of the journal.
         Some(after) => Ok(after.min(safe)),
     }
 }

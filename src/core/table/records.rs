@@ -150,12 +150,12 @@ struct Reader {
     next: u32,
     /// The reader has received all changes up to this sequence number.
     position: u64,
-    /// [`Records::seek`] has not found the first record to read yet. All records from `next` on
-    /// have to be read, and maybe older ones too.
+    /// Whether [`Records::seek`] still searches for the first record to read. All records from
+    /// `next` on have to be read, and perhaps older records too.
     is_seeking: bool,
 }
 
-/// One change, as [`Records::changes`] passes it on.
+/// One change that [`Records::changes`] passes to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
     /// The sequence number of the change.
@@ -166,12 +166,13 @@ pub struct Change<'a> {
     pub line: &'a [u8],
 }
 
-/// What [`Records::changes`] left unread.
+/// Whether [`Records::changes`] has left changes unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// No change that may be read now.
+    /// All changes that may be read now were read.
     Nothing,
-    /// Perhaps more changes: the number of steps was used up, or the receiver had enough.
+    /// There may be more changes. The maximum number of steps was reached, or the caller takes no
+    /// more now.
     More,
 }
 
@@ -738,8 +739,8 @@ impl Records {
         }))
     }
 
-    /// Looks for the first record that the reader has to read, for at most `steps` records, from
-    /// the newest one on. Returns whether it is found.
+    /// Searches for the first record that the reader has to read, from the newest record backwards.
+    /// Looks at no more than `steps` records in one call. Returns whether the search is finished.
     pub fn seek(&mut self, reader: ReaderId, steps: usize) -> bool {
         let reader = &mut self.readers[reader.0];
         if !reader.is_seeking {
@@ -761,8 +762,8 @@ impl Records {
     }
 
     /// Passes the next changes to `tell`, oldest first. Skips expired records. Stops before the
-    /// first change after `up_to`, after `steps` records, skipped ones included, or when `tell`
-    /// returns `false`, which means that this change is the last one that the receiver takes now.
+    /// first change after `up_to`, and after `steps` records, including the skipped ones. Also
+    /// stops when `tell` returns `false`, which means that the caller takes no further change now.
     pub fn changes(
         &mut self,
         reader: ReaderId,

@@ -9,9 +9,9 @@ use crate::core::wire::message::At;
 /// is the parsed line. Returns `None` if the location is invalid.
 ///
 /// The coordinates are numbers, with all digits that the client wrote. The time is text, because a
-/// reader of JSON can lose the last digits of a number. If a client's name is not UTF-8,
-/// `client_hex` has its bytes. A tombstone has `forgotten` instead of coordinates, and the time of
-/// the position that it replaced.
+/// JSON parser can lose the last digits of a number. If a client's name is not UTF-8, `client_hex`
+/// contains its bytes. A [tombstone](crate::core::table::records) has `forgotten` instead of
+/// coordinates. Its time is the time of the position that it replaced.
 ///
 /// ```
 /// use herd_mio::core::wire::json::write_record;

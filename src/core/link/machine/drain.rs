@@ -1,4 +1,6 @@
-//! The `DRAIN` command: an operator asks this server to drain.
+//! The `DRAIN` command: an operator asks this server to drain, that is, to close its clients one
+//! after another and then to stop. See
+//! [`Node::handle_drain`](crate::core::node::Node::handle_drain).
 
 use log::info;
 
@@ -7,8 +9,8 @@ use crate::core::session::context::Context;
 use crate::core::session::herd::LinkError;
 
 impl Link {
-    /// Answers a `DRAIN`, and has the node drain. If the server drains already, the answer says how
-    /// much time is left.
+    /// Answers a `DRAIN`, and returns the effect that makes the node drain. If the server drains
+    /// already, the answer contains the time that is left.
     pub(super) fn drain_received(&mut self, context: &mut Context<'_>) -> Effect {
         let now = context.now.time;
         let (ms, again) = match context.tally.drain_ends {

@@ -1,6 +1,6 @@
 //! The `FOLLOW` command: an operator reads the changes of the table as they happen.
-//! [`core::session::follower`](crate::core::session::follower) explains what it is told, and where
-//! it resumes.
+//! [`core::session::follower`](crate::core::session::follower) explains which changes are sent, and
+//! where a follower resumes.
 
 use log::info;
 
@@ -12,18 +12,18 @@ use crate::core::session::context::Context;
 use crate::core::session::follower::{Cursor, Format, Start};
 use crate::core::session::herd::LinkError;
 
-/// What a link has only while an operator follows the changes.
+/// The state of a link that exists only while an operator follows the changes.
 pub(super) struct Following {
     cursor: Cursor,
     /// Whether the `SYNC` that ends the catch-up was sent. It is sent when the follower has got all
     /// changes up to the latest one at the time of `FOLLOW`. Heartbeats are `SYNC` lines too.
     sent_caught_up: bool,
-    /// The time since which output waits, and the socket has taken none of it.
+    /// The time since which output waits and the socket accepts none of it.
     stalled_since: Option<Time>,
 }
 
 impl Following {
-    /// The number of bytes of memory for changes that are held back.
+    /// Returns the number of bytes of memory for changes that are held back.
     pub(super) fn held_bytes(&self) -> usize {
         self.cursor.held_bytes()
     }
@@ -36,7 +36,7 @@ impl Link {
         matches!(self.state, State::Following)
     }
 
-    /// Begins to send the changes from `start` on.
+    /// Handles a `FOLLOW`: begins to send the changes from `start` on.
     pub(super) fn follow_received(
         &mut self,
         start: &[u8],
@@ -75,8 +75,8 @@ impl Link {
         Ok(())
     }
 
-    /// If the output is empty, appends the next changes. After the first changes that the follower
-    /// lacked, appends a `SYNC`.
+    /// If the output is empty, appends the next changes. When the follower has got all changes up
+    /// to the latest one at the time of `FOLLOW`, also appends a `SYNC`, once.
     pub(super) fn fill_with_changes(&mut self, context: &mut Context<'_>) {
         if let State::Following = self.state
             && let Some(following) = &mut self.following
@@ -98,13 +98,13 @@ impl Link {
         }
     }
 
-    /// Whether the follower was sent all that may be told now.
+    /// Whether all changes that may be sent now were sent to the follower.
     pub(super) fn has_followed_all(&self) -> bool {
         let is_done = |it: &Following| it.cursor.is_done();
         self.output.is_empty() && self.following.as_deref().is_none_or(is_done)
     }
 
-    /// The socket has taken output.
+    /// The socket has accepted `count` bytes of output.
     pub(super) fn follower_took(&mut self, count: usize) {
         if let Some(following) = &mut self.following
             && count > 0
@@ -113,7 +113,7 @@ impl Link {
         }
     }
 
-    /// The output of this turn was written, as far as the socket took it.
+    /// The output of this turn was written, as far as the socket accepted it.
     pub(super) fn follower_flushed(&mut self, now: Time) {
         let is_stalled = !self.output.is_empty();
         if let Some(following) = &mut self.following {
@@ -129,7 +129,7 @@ impl Link {
         let following = self.following.as_deref();
         let wants_turn = following.is_some_and(|it| it.cursor.wants_turn());
         let next = match following.and_then(|it| it.stalled_since) {
-            // A time in the past: the next turn.
+            // A time in the past, so the deadline is due in the next turn.
             _ if wants_turn => self.since,
             Some(since) => since.plus_ms(limits.output_stall_ms),
             None => self.heartbeat_deadline(limits),
@@ -137,7 +137,7 @@ impl Link {
         silence_at.min(next)
     }
 
-    /// Sends a heartbeat if it is due. Returns why the follower is closed, if it is.
+    /// Sends a heartbeat if it is due. If the connection has to be closed, returns the reason.
     pub(super) fn follower_due(&mut self, limits: &Limits, now: Time) -> Option<LinkError> {
         let is_heartbeat_due = self.output.is_empty() && self.heartbeat_deadline(limits) <= now;
         let following = self.following.as_deref_mut()?;

@@ -85,7 +85,7 @@ pub enum Effect {
     /// Begin a new life. The neighbour has a position that no `SYNC` of ours has sent, so our
     /// history was rolled back.
     RolledBack,
-    /// Drain: an operator asks for it.
+    /// Begin to drain, because an operator asks for it.
     Drain,
     /// Dial the neighbour again, because a connection that we dialled is lost.
     Lost {
@@ -123,14 +123,14 @@ enum State {
         origin: Origin,
         boot: BootId,
     },
-    /// The other side is an operator, and was sent the status. The operator may send `FORGET` or
-    /// `FOLLOW` or `DRAIN`.
+    /// The other side is an operator, and was sent the status. The operator may send one
+    /// `FORGET`, `FOLLOW` or `DRAIN`.
     Serving,
     /// An operator has sent `FORGET`. The answer waits until the tombstone, which is the change
     /// `seq`, is stored as durably as the record of an answered `IAMAT`. `had_position` is whether
     /// the table had a location of the client.
     Forgetting { seq: u64, had_position: bool },
-    /// An operator follows the changes. [`Link::following`] has its cursor.
+    /// An operator follows the changes. [`Link::following`] contains the cursor.
     Following,
     /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
     /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
@@ -282,7 +282,8 @@ pub struct Link {
     last_lacks: u64,
     /// The time at which our wall clock was last sent.
     last_clock: Time,
-    /// The follower's part of the link, from `Following` on, until the connection is lost.
+    /// The state that only a follower's link has, from `Following` on, until the connection is
+    /// lost.
     following: Option<Box<Following>>,
 }
 
@@ -395,8 +396,8 @@ impl Link {
     }
 
     /// Handles the complete lines in `bytes`. Returns the number of bytes that were consumed, and
-    /// the effect of a `LIFE` or `DRAIN` line, if there is one. Other lines have no effect. A closing
-    /// link consumes all bytes.
+    /// the effect of a `LIFE` or `DRAIN` line, if there is one. Other lines have no effect. A
+    /// closing link consumes all bytes.
     fn process_lines(
         &mut self,
         bytes: &[u8],
@@ -443,8 +444,8 @@ impl Link {
             };
             match outcome {
                 Ok(None) => {}
-                // Only `LIFE` and `DRAIN` have an effect, and a link has only one of them, once. So
-                // no effect is overwritten.
+                // Only `LIFE` and `DRAIN` have an effect. A link handles at most one of these
+                // lines, so no effect is overwritten.
                 Ok(wanted) => effect = wanted,
                 Err(reason) => self.protocol_error(reason, context),
             }

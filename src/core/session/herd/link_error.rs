@@ -137,9 +137,9 @@ pub enum LinkError {
     Forgotten,
     /// Already this number of operators follow the changes.
     TooManyFollowers(u64),
-    /// A follower did not take any of its output for this number of milliseconds.
+    /// The socket of a follower accepted no output for this number of milliseconds.
     NotRead(u64),
-    /// An operator was told that this server drains.
+    /// An operator's `DRAIN` was answered.
     Draining,
 }
 

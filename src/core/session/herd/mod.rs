@@ -85,12 +85,12 @@ impl Herd {
         &self.followers
     }
 
-    /// An operator follows the changes on this connection.
+    /// Adds the connection of an operator that follows the changes.
     pub fn follower_begins(&mut self, id: Id) {
         self.followers.push(id);
     }
 
-    /// The connection of a follower is lost.
+    /// Removes the connection of a follower.
     pub fn follower_is_lost(&mut self, id: Id) {
         self.followers.retain(|other| *other != id);
     }
