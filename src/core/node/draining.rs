@@ -45,7 +45,7 @@ impl Drain {
 }
 
 impl Node {
-    /// Begins to drain: see [`draining.rs`](self). Does nothing if the server drains already or is
+    /// Begins to drain: see `draining.rs`. Does nothing if the server drains already or is
     /// stopping.
     pub fn handle_drain(&mut self, now: Now) {
         self.handle(now, |node| node.begin_drain(now));

@@ -147,6 +147,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         printer,
         position: Cell::new(None),
         last_printed: Cell::new(None),
+        head: Cell::new(0),
         owes_sync: Cell::new(true),
         marked: Cell::new(now()),
     };
@@ -263,6 +264,9 @@ struct Follower<'a> {
     position: Cell<Option<Position>>,
     /// The last position that was given to the printer, and when.
     last_printed: Cell<Option<Position>>,
+    /// The number of the latest change when the server began to send. A `SYNC` before it is only a
+    /// heartbeat.
+    head: Cell<u64>,
     /// Whether a `SYNC` has to say that all records were printed.
     owes_sync: Cell<bool>,
     marked: Cell<Instant>,
@@ -408,6 +412,7 @@ impl Follower<'_> {
             position, behind, ..
         } = *following;
         self.position.set(Some(position));
+        self.head.set(position.seq.saturating_add(behind));
         output::tell(format_args!(
             "{}: following from {position}, {} behind",
             self.member.name,
@@ -439,8 +444,11 @@ impl Follower<'_> {
         } else if let Some(rest) = line.strip_prefix(b"SYNC ") {
             let position = Position::parse(rest).ok_or_else(|| strange(line))?;
             self.position.set(Some(position));
-            self.mark(position, alive)?;
-            if self.cli.until_caught_up {
+            let has_caught_up = position.seq >= self.head.get();
+            if has_caught_up || !self.owes_sync.get() {
+                self.mark(position, alive)?;
+            }
+            if has_caught_up && self.cli.until_caught_up {
                 return Ok(Some(End::CaughtUp));
             }
         } else if let Some(reason) = line.strip_prefix(b"RESTART ") {

@@ -1,4 +1,5 @@
-//! Tests of `herd-client status` with scripted servers: its output and its exit status.
+//! Tests of `herd-client status` and `herd-client follow` with scripted servers: their output and
+//! their exit status.
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,7 +20,8 @@ use herd_mio::core::base::hex::{Hex, unhex};
 use herd_mio::core::base::settings::Secret;
 use herd_mio::core::link::proof::{Parties, Side};
 
-/// A server that knows `secret`, and answers one question with this status line.
+/// A server that knows `secret`, and answers one question with this status line. Lines may follow
+/// the status.
 fn server(name: &'static str, secret: &'static str, status: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -55,6 +57,7 @@ fn server(name: &'static str, secret: &'static str, status: String) -> SocketAdd
             parties.prove(Side::Acceptor, &secret)
         )
         .unwrap();
+        lines.for_each(drop); // until the client closes, so that it can read everything
     });
     address
 }
@@ -104,6 +107,60 @@ fn ask_with(servers: &[(&str, SocketAddr)], links: &[(&str, &str)], arguments: &
         .env_remove("HERD_SECRET_FILE")
         .output()
         .unwrap()
+}
+
+#[test]
+fn a_follower_has_caught_up_when_all_changes_of_its_start_were_sent() {
+    const LIFE: &str = "00000000000000aa";
+    let position = |number: u64| format!("{LIFE}-{number}");
+    let change = |number: u64| {
+        format!(
+            "CHANGE {} AT A +0.100000000 kiwi +1+2 {number}",
+            position(number)
+        )
+    };
+    let lines = [
+        format!("{} followers=0", standing(2, '0', 0, &[], 0)),
+        format!(
+            "FOLLOWING {} behind=2 heartbeat=3000 silence=10000 ttl=0",
+            position(0)
+        ),
+        "RESTART the life is unknown".to_owned(),
+        change(1),
+        format!("SYNC {}", position(1)), // a heartbeat
+        change(2),
+        format!("SYNC {}", position(2)),
+        change(3),
+    ];
+    let address = server("A", "right", lines.join("\n"));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("herd.toml");
+    let herd = format!(
+        "links = []\n[[servers]]\nname = \"A\"\nclients = \"127.0.0.1:1\"\npeers = \"{address}\"\n"
+    );
+    fs::write(&path, herd).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_herd-client"))
+        .args([
+            "follow",
+            "A",
+            "--from",
+            "all",
+            "--until-caught-up",
+            "--config",
+        ])
+        .arg(&path)
+        .env("HERD_SECRET", "right")
+        .env_remove("HERD_SECRET_FILE")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let expected = [
+        lines[2].clone(),
+        change(1),
+        change(2),
+        format!("SYNC {}\n", position(2)),
+    ];
+    assert_eq!(out(&output), expected.join("\n"));
 }
 
 fn out(output: &Output) -> String {
