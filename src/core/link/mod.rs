@@ -1,4 +1,5 @@
-//! A connection between two servers of the herd: the neighbours' protocol.
+//! The link: a connection between two neighbours, and its protocol. The servers that share one
+//! table are a *herd*. Two servers of a herd are *neighbours* if the configuration links them.
 //!
 //! # The protocol
 //!
@@ -32,17 +33,17 @@
 //!   server can have two secrets: see "A secret that is being changed" below.
 //! - `LIFE`: first the sender's boot id (16 hexadecimal digits, new with each life) and its wall
 //!   clock in nanoseconds since 1970. The other two fields state what the sender has of the
-//!   receiver's feed. They are the boot id of a life, and a position in that life's feed. They are
-//!   `- 0` if the sender has nothing. The receiver sends its feed from that position, or from the
-//!   start if it does not know that life.
+//!   receiver's feed. They are the boot id of a life of the receiver, and a position in the feed of
+//!   that life. They are `- 0` if the sender has nothing. The receiver sends its feed from that
+//!   position, or from the start if it has no data about that life.
 //! - `AT`: a record of epoch 0, in the format of an answer to a client, or a tombstone (see below).
 //!   A record is not sent back to the neighbour that it came from.
 //! - `EPOCH <n> AT …`: a record of epoch `n`, decimal, 1 to 4,294,967,295. See
 //!   [`crate::core::table::records`] for what epochs are.
 //! - `SYNC`: "you now have everything up to this position of my feed". It follows each batch of
-//!   records. If nothing was sent for `heartbeat_ms`, a `SYNC` is sent as the heartbeat. After a
-//!   server has begun a new life, a neighbour keeps its position in the server's previous life. The
-//!   first `SYNC` of the new life replaces that position.
+//!   records. If nothing was sent for `heartbeat_ms`, a `SYNC` is sent as the heartbeat. If the
+//!   sender has begun a new life, the receiver still stores the position that it reached in the
+//!   feed of the previous life. The first `SYNC` of the new life replaces that position.
 //! - `KEPT`: "I have kept everything up to this position of your feed, as safely as I promise it to
 //!   my own clients". Each `KEPT` has a new position. A `KEPT` is sent together with other output,
 //!   or alone 200 ms after the position is safe.
@@ -52,9 +53,9 @@
 //!   other output.
 //! - `BYE <reason>`: the reason why the sender closes the connection.
 //!
-//! If a proven neighbour breaks the protocol, the link is closed, and the next one is delayed. The
-//! delay grows with each repetition: the dialler waits longer before it dials, and the acceptor
-//! rejects the neighbour for longer.
+//! If a neighbour that has proven its name breaks the protocol, the link is closed, and the next
+//! link to this neighbour is delayed. The delay grows with each repetition: the dialler waits
+//! longer before it dials, and the acceptor rejects the neighbour for longer.
 //!
 //! # A secret that is being changed
 //!
@@ -108,7 +109,8 @@
 //! A reader must ignore keys that it does not know. The keys that the table below does not explain:
 //!
 //! - `records`: the number of clients with a location. Tombstones do not count.
-//! - `digest` is the same for equal tables, in whatever order their records arrived.
+//! - `digest`: a hash of the table. Equal tables have the same digest, in whatever order their
+//!   records arrived.
 //! - `refused`: the number of records that were refused because of a limit.
 //! - `<counter>`: one key for each counter in
 //!   [`Counters`](crate::core::session::tally::Counters), which explains them.
@@ -120,8 +122,9 @@
 //!   if none failed.
 //! - `link=<unconfirmed>:<offset>:<lacks>:<name>`: one key for each link that is up.
 //!   `<unconfirmed>` is the number of changes that the neighbour has not confirmed by `KEPT`.
-//!   `<offset>` is the number of milliseconds by which its clock is ahead of this server's, or `?`
-//!   if that is not known. `<lacks>` is the number in its last `LACKS`.
+//!   `<offset>` is the number of milliseconds by which the neighbour's clock is ahead of this
+//!   server's, or `?` if that is not known. `<lacks>` is the number in the neighbour's last
+//!   `LACKS`.
 //!
 //! | key | value | means |
 //! |---|---|---|
@@ -158,20 +161,21 @@
 //!   `AT <server> <skew> <client> - <time>`. The time is that of the forgotten location, and the
 //!   skew is the time of the forgetting minus that time. [`crate::core::table::records`] says why
 //!   the tombstone wins over that location, and loses against the client's next one.
-//! - `FORGOTTEN`: the tombstone is stored as durably as the record of an answered `IAMAT`.
-//!   `unknown` means that the server had no location of the client. The server stores a tombstone
-//!   nevertheless, because a neighbour can have a location. `<ttl>` is `record_ttl_ms`; 0 means
-//!   that the tombstone stays until the client moves.
+//! - `FORGOTTEN`: the answer. It is sent when the tombstone is stored as durably as the record of
+//!   an answered `IAMAT`. `unknown` means that the server had no location of the client. The server
+//!   stores a tombstone nevertheless, because a neighbour can have a location. `<ttl>` is
+//!   `record_ttl_ms`; 0 means that the tombstone stays until the client moves.
 //! - `BYE` instead: the name cannot be a client's, the disk or the table is full, the disk did not
 //!   store the tombstone in time, or the server stops.
 //!
-//! Only an operator's session takes `FORGET`, one for each connection. Neighbours get tombstones
-//! like all other records. A client cannot send one: `-` is no location.
+//! The server accepts `FORGET` only from an operator, and only once for each connection. Neighbours
+//! get tombstones like all other records. A client cannot create a tombstone, because an `IAMAT`
+//! with `-` as its location is invalid.
 //!
 //! A server of a version without tombstones breaks the link when a tombstone arrives ("not an AT
-//! line"), and again on each new link. Such a server ignores the tombstones in a journal. So
-//! `herd-client forget` asks all servers for their status first, and forgets nothing if one of them
-//! sends no `forgotten`.
+//! line"), and again on each new link. If such a version starts with a journal that contains
+//! tombstones, it ignores them. So `herd-client forget` asks all servers for their status first,
+//! and forgets nothing if one of them sends no `forgotten`.
 //!
 //! # The changes are followed
 //!
@@ -194,25 +198,26 @@
 //!
 //! - `FOLLOW`: the changes after a position, the changes from now on (`now`), or the records of all
 //!   clients and the changes after them (`all`).
-//! - `FOLLOWING`: the answer to `FOLLOW`, which does not wait for a change. The server sends the
-//!   changes after this position, which is always in the present life. `behind` is the number of
-//!   changes between this position and the latest change. The other values are `heartbeat_ms`,
-//!   `link_silence_ms` and `record_ttl_ms` of the server. A reader must ignore keys that it does
-//!   not know.
+//! - `FOLLOWING`: the answer to `FOLLOW`. It is sent at once. The server sends the changes after
+//!   this position, which is always in the present life. `behind` is the number of changes between
+//!   this position and the latest change. The other values are `heartbeat_ms`, `link_silence_ms`
+//!   and `record_ttl_ms` of the server. A reader must ignore keys that it does not know.
 //! - `RESTART`: the server cannot resume at the position that the follower named. The records of
 //!   all clients follow. They are complete at the first `SYNC` whose number is at least the number
-//!   in `FOLLOWING` plus `behind`. The server does not know any other client.
+//!   in `FOLLOWING` plus `behind`. A client that is not among these records has no record on this
+//!   server.
 //! - `CHANGE`: the newest record of a client, or a tombstone, with the position of the change. A
 //!   follower that resumes after this position misses nothing.
 //! - `SYNC`: all changes up to this position were sent. A `SYNC` is sent once when the follower has
 //!   got all changes up to the latest one at the time of `FOLLOW`. It is also the server's
-//!   heartbeat after `heartbeat_ms` without output, so it can also come before that.
+//!   heartbeat after `heartbeat_ms` without output, so a `SYNC` can also come before the follower
+//!   has got these changes.
 //! - `ALIVE`: the follower's heartbeat. If nothing comes from the follower for `link_silence_ms`,
 //!   the server closes the connection. The server also closes it if the follower reads none of
 //!   the waiting output for `output_stall_ms`.
 //! - `BYE`: the connection is closed, because of silence or unread output as above, or because the
-//!   server stops or begins a new life. It is the answer to a `FOLLOW` with an invalid argument, or
-//!   if `max_followers` operators follow already.
+//!   server stops or begins a new life. `BYE` is also the answer to a `FOLLOW` with an invalid
+//!   argument, or to any `FOLLOW` while `max_followers` operators follow already.
 //!
 //! # A server drains
 //!
@@ -226,9 +231,9 @@
 //!
 //! - `DRAIN`: the server accepts no new clients, closes its clients one after another over
 //!   `drain_ms`, and then stops. SIGUSR2 has the same effect. See [`Node::handle_drain`].
-//! - `DRAINING`: the drain has begun. `<clients>` is the number of clients, and `<ms>` the maximum
-//!   time until the drain ends and the server begins to stop. If the server drains already, `<ms>`
-//!   is the time that is left.
+//! - `DRAINING`: the answer, sent when the drain has begun. `<clients>` is the number of clients,
+//!   and `<ms>` the maximum time until the drain ends and the server begins to stop. If the server
+//!   drains already, `<ms>` is the time that is left.
 //!
 //! Only an operator's session accepts `DRAIN`. The answer does not wait for the disk.
 //!

@@ -93,7 +93,8 @@ impl Link {
 
     /// Returns the smallest position that this link may send in a new `SYNC`. This is the greatest
     /// position that the journal contains of an earlier `SYNC` to this neighbour, also in our
-    /// earlier lives. If the neighbour has lost data, our feed is read from a smaller position.
+    /// earlier lives. The feed itself may be read from a smaller position, if the neighbour has
+    /// lost data.
     ///
     /// Reason: an older copy of our journal may be restored later. This server detects an older
     /// copy only if the neighbour then states a position that is greater than every position in the
@@ -105,12 +106,12 @@ impl Link {
 
     /// Updates [`Link::next_sync`] after our feed was read up to `position`. At that moment, our
     /// latest change was `last_seq`. Our journal contains every change up to `appended`. `position`
-    /// is confirmed when `appended` reaches `last_seq`. A position below `floor` is ignored.
+    /// becomes `next_sync` when `appended` reaches `last_seq`. A position below `floor` is ignored.
     ///
-    /// A `SYNC` must not confirm a change that a crash can still lose. Suppose that the change
-    /// replaced an older record. After the crash, our table contains the older record again. The
-    /// neighbour already has the later position, so the older record would never be sent to the
-    /// neighbour.
+    /// A `SYNC` must not include a change that a crash of this server can still lose. Suppose that
+    /// the change replaced an older record. After the crash, our table contains the older record
+    /// again. The neighbour already has the later position, so the older record would never be sent
+    /// to the neighbour.
     pub(super) fn advance_sync(&mut self, position: u64, last_seq: u64, appended: u64, floor: u64) {
         if position < floor {
             return;
@@ -161,7 +162,7 @@ impl Link {
     }
 
     /// Removes `count` bytes from the output, because the socket has accepted them. Appends a
-    /// `CLOCK` if a minute has passed since the last one.
+    /// `CLOCK` if a minute has passed since the last `CLOCK`.
     pub(super) fn consume_output(&mut self, count: usize, now: Now) {
         self.output.consume(count);
         self.last_sent = now.time;
@@ -186,7 +187,7 @@ impl Link {
         let head = AtHead::parse(line).ok_or_else(invalid)?;
         let lookup = context.records.lookup(head.client);
         if context.records.is_stored(lookup, epoch, line) {
-            return Ok(()); // another neighbour sent it first
+            return Ok(()); // the table already has this record
         }
         let at = head.parse_rest().ok_or_else(invalid)?;
         let room = context.room();
@@ -221,7 +222,8 @@ impl Link {
         let before = context.herd.refused_records();
         let from_earlier_link = context.herd.get(neighbour).refused_records();
         let refused_records = match self.resend_end {
-            Some(_) => self.refused.max(from_earlier_link), // `from_earlier_link` is from an earlier link
+            // Not all records that were refused on earlier links have arrived again.
+            Some(_) => self.refused.max(from_earlier_link),
             None => self.refused,
         };
         context.herd.set_refused_records(neighbour, refused_records);

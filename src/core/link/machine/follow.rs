@@ -1,6 +1,6 @@
 //! The `FOLLOW` command: an operator reads the changes of the table as they happen.
 //! [`core::session::follower`](crate::core::session::follower) explains which changes are sent, and
-//! where a follower resumes.
+//! where a follower resumes. A follower is an operator that has sent `FOLLOW`.
 
 use log::info;
 
@@ -12,18 +12,19 @@ use crate::core::session::context::Context;
 use crate::core::session::follower::{Cursor, Format, Start};
 use crate::core::session::herd::LinkError;
 
-/// The state of a link that exists only while an operator follows the changes.
+/// The part of a link's state that only a follower's link has.
 pub(super) struct Following {
     cursor: Cursor,
-    /// Whether the `SYNC` that ends the catch-up was sent. It is sent when the follower has got all
-    /// changes up to the latest one at the time of `FOLLOW`. Heartbeats are `SYNC` lines too.
+    /// Whether the `SYNC` that ends the catch-up was sent: the `SYNC` after all changes up to the
+    /// latest one at the time of `FOLLOW`. A `SYNC` that is a heartbeat does not count.
     sent_caught_up: bool,
-    /// The time since which output waits and the socket accepts none of it.
+    /// The time since which output waits and the socket accepts none of it. `None` if no output
+    /// waits.
     stalled_since: Option<Time>,
 }
 
 impl Following {
-    /// Returns the number of bytes of memory for changes that are held back.
+    /// Returns the number of bytes of memory for changes that were read but may not be sent yet.
     pub(super) fn held_bytes(&self) -> usize {
         self.cursor.held_bytes()
     }
@@ -104,7 +105,8 @@ impl Link {
         self.output.is_empty() && self.following.as_deref().is_none_or(is_done)
     }
 
-    /// The socket has accepted `count` bytes of output.
+    /// Restarts the measurement of the stall if the socket has accepted output. `count` is the
+    /// number of accepted bytes.
     pub(super) fn follower_took(&mut self, count: usize) {
         if let Some(following) = &mut self.following
             && count > 0
@@ -113,7 +115,8 @@ impl Link {
         }
     }
 
-    /// The output of this turn was written, as far as the socket accepted it.
+    /// Notes whether output still waits after the socket was given all output of this turn of the
+    /// event loop. If so, the follower is stalled.
     pub(super) fn follower_flushed(&mut self, now: Time) {
         let is_stalled = !self.output.is_empty();
         if let Some(following) = &mut self.following {
@@ -129,7 +132,7 @@ impl Link {
         let following = self.following.as_deref();
         let wants_turn = following.is_some_and(|it| it.cursor.wants_turn());
         let next = match following.and_then(|it| it.stalled_since) {
-            // A time in the past, so the deadline is due in the next turn.
+            // A time in the past, so the deadline is due in the next turn of the event loop.
             _ if wants_turn => self.since,
             Some(since) => since.plus_ms(limits.output_stall_ms),
             None => self.heartbeat_deadline(limits),

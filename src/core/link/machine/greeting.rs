@@ -18,7 +18,7 @@ use crate::core::session::tls::{TlsSession, is_valid_for};
 
 /// Which part of our feed a neighbour has not received.
 enum Resume {
-    /// All changes after this one.
+    /// All changes after the change with this number.
     After(u64),
     /// The whole feed, because we do not know which changes the neighbour has.
     All,
@@ -56,7 +56,8 @@ impl Resume {
     }
 }
 
-/// Compares `wall`, the time that a neighbour's wall clock shows, with our wall clock.
+/// Compares `wall`, the time that a neighbour's wall clock shows, with our wall clock. Logs when
+/// the clocks begin to differ, and when they agree again.
 pub(super) fn compare_clocks(neighbour: NeighbourId, wall: u64, context: &mut Context<'_>) {
     let entry = context.herd.get_mut(neighbour);
     let change = entry.compare_clocks(wall, context.now.wall);
@@ -74,8 +75,8 @@ pub(super) fn compare_clocks(neighbour: NeighbourId, wall: u64, context: &mut Co
     }
 }
 
-/// Returns the reason why a proof is wrong. If both sides have a secret, the reason contains the
-/// number of this server's secrets: during a change of the secret there are two.
+/// Returns the reason why a proof is wrong. If both sides have a secret, the reason says how many
+/// secrets this server has: two while the herd's secret is being changed, otherwise one.
 fn wrong_proof(parties: &Parties<'_>, sender: Side, proof: &[u8], secrets: &Secrets) -> LinkError {
     let (name, _) = match sender {
         Side::Dialler => parties.dialler,
@@ -308,8 +309,9 @@ impl Link {
                 Counted(context.records.len() as u64, "record")
             ),
         }
-        // A neighbour that restarts loses its old connection before it connects again. So if the
-        // old link still exists, two processes use the same name.
+        // When a neighbour's process restarts, its old connection is normally closed before it
+        // connects again. So if the old link still exists, it is likely that two processes use the
+        // same name.
         let is_linked = context.herd.get(neighbour).link().is_some();
         if is_linked && had_another_life {
             warn!(

@@ -1,4 +1,5 @@
-//! One connection between two servers, from its `HERD` to its `BYE`.
+//! The session of a link, from the connection to its end. The other side is a neighbour or an
+//! operator.
 //!
 //! ```text
 //!   Connecting ─ Connected ──────► Greeting
@@ -67,8 +68,8 @@ pub const VERSION: u64 = 2;
 /// The minimum time between two `CLOCK` lines on a link, in milliseconds.
 const CLOCK_INTERVAL_MS: u64 = 60_000;
 
-/// If no record arrives for this time on a new link, the neighbour is assumed to have sent all
-/// records that it had.
+/// If no record arrives on a new link for this time, [`Link::is_caught_up`] assumes that the
+/// neighbour has sent all its records.
 const QUIET: Duration = Duration::from_millis(500);
 /// The feed cuts off a batch of records at about [`TURN_BYTES`]. A batch that is shorter than this
 /// constant was not cut off.
@@ -132,8 +133,9 @@ enum State {
     Forgetting { seq: u64, had_position: bool },
     /// An operator follows the changes. [`Link::following`] contains the cursor.
     Following,
-    /// The last line was appended to the output. If `awaits_end`, the connection is closed when the
-    /// other side has closed it, or after `linger_ms`. If not, the connection is closed at once.
+    /// The link ends: it handles no more lines, and appends nothing more to the output. If
+    /// `awaits_end`, the connection is closed when the other side has closed it, or after
+    /// `linger_ms`. If not, the connection is closed at once.
     Closing { awaits_end: bool },
 }
 
@@ -217,7 +219,7 @@ impl State {
     }
 }
 
-/// The session of a connection between two servers.
+/// The session of a connection between this server and a neighbour or an operator.
 pub struct Link {
     id: Id,
     address: SocketAddr,
@@ -228,11 +230,11 @@ pub struct Link {
     nonce: Nonce,
     input: Buffer,
     output: Buffer,
-    /// The time at which the present wait began: for the connection, for the handshake, or for the
-    /// other side to close.
+    /// The time at which the link entered its present state. `Proving`, `Starting` and `Linked` do
+    /// not change the value: in these states, it is the time at which `Greeting` began.
     since: Time,
     /// Whether the other side's name is known and proven. The value does not change in `Closing`:
-    /// the log needs it, and so does the choice of TLS when the neighbour is dialled next.
+    /// the log still needs it, and so does the decision whether the next dial uses TLS.
     identity: Identity,
     last_received: Time,
     last_sent: Time,
@@ -240,8 +242,8 @@ pub struct Link {
     /// [`Link::process_lines`] sets the value before each line. Only a link in `Linked` or
     /// `Serving` begins to wait, but the value can remain `true` in `Closing`.
     awaits_disk_space: bool,
-    /// The link's cursor in our feed, from `Linked` on. The cursor is closed when the connection is
-    /// lost.
+    /// The link's cursor in our feed, from `Linked` or `Following` on. The cursor is closed when
+    /// the connection is lost.
     reader: Option<ReaderId>,
     /// The first reason why the link ends.
     close_reason: Option<LinkError>,
@@ -388,8 +390,8 @@ impl Link {
         matches!(self.state, State::Linked { .. }) && (self.received_all || is_quiet)
     }
 
-    /// Returns when the present wait began: for the connection, for the handshake, or for the other
-    /// side to close. For a link after the handshake, this is when the handshake began.
+    /// Returns when the link entered its present state. For a link between two servers that is up
+    /// or in its handshake, this is when the handshake began.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
@@ -409,7 +411,7 @@ impl Link {
             if matches!(self.state, State::Greeting) {
                 if is_tls(bytes) {
                     let reason = match context.settings.tls.neighbours {
-                        // We tried TLS before, and it failed.
+                        // This server dialled without TLS because an attempt with TLS had failed.
                         Some(_) if self.side == Side::Dialler => LinkError::TlsRequired,
                         Some(_) | None => LinkError::UnexpectedTls,
                     };
@@ -424,8 +426,9 @@ impl Link {
                     return (used, effect);
                 }
             }
-            // Only records are written to the journal: a neighbour's, and the tombstone of a
-            // `FORGET`. An operator that asks for anything else does not wait for the disk.
+            // A line waits for disk space if it may write to the journal: each line of a neighbour,
+            // because it may be a record, and a `FORGET`, because it writes a tombstone. All other
+            // lines of an operator do not wait.
             let takes_records = matches!(self.state, State::Linked { .. })
                 || matches!(self.state, State::Serving)
                     && bytes[used..].starts_with(b"FORGET ")
@@ -542,7 +545,7 @@ impl Link {
     /// Ends the link. A `BYE` sends the reason to the other side.
     pub fn end(&mut self, reason: LinkError, now: Time) {
         match self.state {
-            // A closing link has sent its last line, and a `Connecting` one cannot send.
+            // A closing link has sent its last line, and a `Connecting` link cannot send.
             State::Closing { .. } | State::Connecting => {}
             State::Greeting
             | State::Proving { .. }
@@ -586,8 +589,9 @@ impl Link {
         self.input.clear();
     }
 
-    /// Ends the link because this server stops. Does nothing while a `Linked` link still has
-    /// records of our feed or output to send.
+    /// Ends the link because this server stops. Does nothing while the link still has something to
+    /// send: records or output in `Linked`, changes or output in `Following`, the answer in
+    /// `Forgetting`.
     fn end_if_drained(&mut self, context: &Context<'_>) {
         let is_drained = match self.state {
             State::Linked { reader, .. } => {
@@ -618,8 +622,8 @@ impl Link {
         output.push(b'\n');
     }
 
-    /// Returns the link's cursor in our feed. `None` before the link was `Linked`, and after the
-    /// connection is lost.
+    /// Returns the link's cursor in our feed. `None` before the link was `Linked` or `Following`,
+    /// and after the connection is lost.
     #[must_use]
     pub fn reader(&self) -> Option<ReaderId> {
         self.reader
@@ -744,7 +748,7 @@ impl Link {
 impl Protocol for Link {
     type Effect = Effect;
 
-    /// The dialler sends its `HERD` first.
+    /// Sends our `HERD` if this server dialled. An acceptor waits for the dialler's `HERD`.
     fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         if let (State::Connecting, Some(neighbour)) = (self.state, self.neighbour) {
             self.enter(Cause::Connected, State::Greeting);
@@ -956,7 +960,7 @@ impl Protocol for Link {
                 }
                 deadline?
             }
-            // A line that waits for disk space arrived in time.
+            // The operator's `FORGET` arrived in time, and waits for disk space.
             State::Serving if self.awaits_disk_space => {
                 self.since + limits.link_silence_ms.to_duration()
             }
