@@ -14,7 +14,7 @@ pub enum CloseReason {
     LineUnfinished {
         /// The length of the line so far, in bytes.
         bytes: usize,
-        /// The time that a line has, in milliseconds.
+        /// The time within which a line must be complete, in milliseconds.
         line_ms: u64,
     },
     /// The client has not read its answers for this number of milliseconds.

@@ -22,8 +22,8 @@
 //!
 //! A client that waits for Places is in the state `Awaiting`. In the asyncio version, this state is
 //! in the frame of a suspended coroutine. The client's later commands are not read from the socket.
-//! Commands that arrived together with the `WHATSAT` wait in `input`. What the client waits for is
-//! a *call*: one question to Places, with all clients that asked it.
+//! Commands that arrived together with the `WHATSAT` wait in `input`. The client waits for a
+//! *call*: one question to Places, with all clients that asked it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -99,7 +99,8 @@ pub enum Activity {
     /// The client is between two commands, and no input has arrived since the last call of
     /// [`Client::activity`].
     Silent,
-    /// The client is between two commands, and input has arrived since that call.
+    /// The client is between two commands, and input has arrived since the last call of
+    /// [`Client::activity`].
     BetweenCommands,
     /// A command has not arrived completely, or its answer is not sent completely.
     Busy,
@@ -297,7 +298,7 @@ impl Client {
         }
     }
 
-    /// Creates the session of a rejected client. It sends `last_line`, then closes.
+    /// Creates the session of a rejected client. The session sends `last_line`, then closes.
     #[must_use]
     pub fn rejected(serial: u32, address: SocketAddr, last_line: &[u8]) -> Client {
         let from = ClientSource {
@@ -394,8 +395,8 @@ impl Client {
         matches!(self.state, State::Reading) && !self.paused
     }
 
-    /// Runs the command in `line`. `input` is all unhandled input of the client, and begins with
-    /// `line`.
+    /// Runs the command in `line`. Returns the command if it is a `WHATSAT` that Places has to
+    /// answer. `input` is all unhandled input of the client, and begins with `line`.
     fn command(
         &mut self,
         line: &[u8],
@@ -563,8 +564,8 @@ impl Client {
         self.close(Cause::TlsUnexpected, Linger::Long);
     }
 
-    /// Logs an invalid command that is a PROXY header. A proxy sent the header, but the address of
-    /// this proxy is not in `settings.proxies`.
+    /// Logs an invalid command that is a PROXY header. Most likely, a proxy sent the header, and
+    /// the address of this proxy is missing in `settings.proxies`.
     #[inline(never)]
     fn log_proxy_header(&self, line: &[u8], context: &mut Context<'_>) {
         if is_header_line(line) {
@@ -615,8 +616,9 @@ impl Client {
         );
     }
 
-    /// Appends the answer of the call. After this, the caller has to let the client [go
-    /// on](Protocol::resume_input). If the server is stopping, this was the client's last answer.
+    /// Appends the answer of the call. After this, the caller has to call
+    /// [`resume_input`](Protocol::resume_input). If the server is stopping, this is the client's
+    /// last answer, and the client is closed.
     ///
     /// If the record was forgotten or has expired while the call lasted, the command is refused.
     pub fn resume(&mut self, outcome: &mut Outcome, context: &mut Context<'_>) {
@@ -692,7 +694,7 @@ impl Client {
         }
     }
 
-    /// A drain begins: input from before does not count as activity.
+    /// Handles the beginning of a drain: input that arrived earlier does not count as activity.
     pub fn begin_drain(&mut self) {
         self.has_spoken = false;
     }
@@ -712,8 +714,8 @@ impl Client {
         }
     }
 
-    /// Closes the client, because the server drains. The client closes as soon as every command
-    /// that has arrived is answered, and no part of another command has arrived.
+    /// Marks the client to be closed, because the server drains. The client is closed as soon as
+    /// every command that has arrived is answered, and no part of another command has arrived.
     pub fn leave(&mut self) {
         self.is_leaving = true;
     }
@@ -729,8 +731,8 @@ impl Client {
     /// that this output reports as stored. Does nothing if the client waits for Places.
     pub fn close_unstored(&mut self) {
         if self.awaited_call().is_none() {
-            // Later commands get no answer. The client would take a later answer for the answer to
-            // an earlier command.
+            // Later commands are dropped too. If they were answered, the client would take the
+            // answer to a later command for the answer to an earlier command.
             self.output.clear();
             self.input.clear();
             self.line_since = None;
@@ -841,7 +843,7 @@ impl Client {
 impl Protocol for Client {
     type Effect = Effect;
 
-    /// Does nothing, because the client speaks first.
+    /// Does nothing, because the client sends the first bytes.
     fn connection_made(&mut self, _: &mut Context<'_>) -> Option<Effect> {
         None
     }
@@ -858,9 +860,8 @@ impl Protocol for Client {
         effect
     }
 
-    /// Commands that arrived before the end are still answered. If the stream was cut off, a last
-    /// line without LF is not run, because an attacker can have shortened it (RFC 8446, section
-    /// 6.1).
+    /// Runs the commands that arrived before the end. If the stream was cut off, a last line
+    /// without LF is not run, because an attacker can have shortened it (RFC 8446, section 6.1).
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         self.input_state = match end {
             StreamEnd::Whole => InputState::Ended,
@@ -988,8 +989,9 @@ impl Protocol for Client {
         }
     }
 
-    /// Sets or clears `stalled_since`. Output that is held back for the journal does not count as a
-    /// stall, because the client cannot read that output.
+    /// Closes a client that a drain has marked, if the client is between two commands. Sets or
+    /// clears `stalled_since`. Output that is held back for the journal does not count as a stall,
+    /// because the client cannot read that output.
     #[inline]
     fn flushed(&mut self, context: &mut Context<'_>) {
         if self.is_leaving && self.activity().is_some_and(|it| it != Activity::Busy) {
@@ -1103,7 +1105,7 @@ fn shortened<'a>(line: &'a [u8], limits: &Limits) -> Shortened<'a> {
 }
 
 impl PendingWhatsat {
-    /// Whether the table still has a position of the client in the command.
+    /// Whether the table still has a location of the client that the command names.
     fn still_has_position(&self, records: &Records) -> bool {
         let at = At::parse(self.at_line.trim_ascii_end());
         at.is_some_and(|at| records.line(at.client).is_some())

@@ -1,4 +1,5 @@
-//! A connection of a listed proxy, before its header has named the client.
+//! A connection from a proxy that the setting `proxies` lists, before the PROXY header has named
+//! the client.
 //!
 //! ```text
 //!   accepted ──► Proxied ── a whole header ──► a client, with the address that the header names
@@ -13,17 +14,17 @@
 //! is admitted or rejected ([`crate::core::session::admission`]), as if the client had connected
 //! from the address in the header.
 //!
-//! If there are too many unidentified connections, the server accepts a new one, and closes the one
-//! that has waited longest. Most proxies send the header as soon as they connect. A header that
-//! does not arrive soon has one of two causes. The proxy has a fault, or the proxy sends the header
-//! only together with the client's first bytes (AWS). With such a proxy, the oldest unidentified
-//! connections belong to clients that send nothing. So a client that opens many connections and
-//! sends nothing loses only these connections. If a client sends a command, its header arrives long
-//! before its connection is the oldest.
+//! If there are too many unidentified connections, the server still accepts a new connection, and
+//! closes the unidentified connection that has waited longest. Most proxies send the header as soon
+//! as they connect. A header that does not arrive soon has one of two causes. The proxy has a
+//! fault, or the proxy sends the header only together with the client's first bytes (AWS). With
+//! such a proxy, the oldest unidentified connections belong to clients that send nothing. So a
+//! client that opens many connections and sends nothing loses only these connections. If a client
+//! sends a command, its header arrives long before its connection is the oldest.
 //!
 //! No byte before the end of the header is handled as a command. A connection from a listed address
-//! without a header is refused, as the specification requires. Otherwise a client could choose its
-//! address.
+//! without a header is refused. The specification of the PROXY protocol forbids a server to guess
+//! whether there is a header: then a client could send a header itself, and so choose its address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -90,7 +91,8 @@ impl Refusal {
     /// The number of kinds that [`Refusal::kind`] distinguishes.
     pub const KINDS: usize = 6;
 
-    /// Returns the kind of the refusal, from 0. An operator fixes each kind in a different way.
+    /// Returns the number of the refusal's kind, from 0. An operator fixes each kind in a different
+    /// way.
     #[must_use]
     pub fn kind(&self) -> usize {
         match self {
@@ -146,7 +148,8 @@ pub enum Effect {
         /// The addresses of the client and of the proxy. If the proxy connects for itself, as in a
         /// health check, the client's address is the address of the proxy.
         from: ClientSource,
-        /// The number of the received bytes that are part of the header.
+        /// The number of bytes that belong to the header, at the start of the data that was
+        /// received last.
         header_bytes: usize,
     },
     /// The connection is refused for this reason, and has to be closed.
@@ -225,8 +228,9 @@ impl Proxied {
         }
     }
 
-    /// The input has ended. Returns the refusal if a part of the header had arrived. If nothing had
-    /// arrived, the end is no error: a health check may connect and send nothing.
+    /// Closes the session, because the input has ended. Returns the refusal if a part of the header
+    /// had arrived. If nothing had arrived, the end is no error: a health check may connect and
+    /// send nothing.
     fn input_ended(&mut self) -> Option<Refusal> {
         let has_part = !self.input.is_empty() && !self.is_closing;
         self.close();
@@ -277,7 +281,7 @@ impl Protocol for Proxied {
         None
     }
 
-    /// Counts a connection that was reset in the middle of its header as refused.
+    /// Reports the loss. A connection that was lost in the middle of its header counts as refused.
     fn connection_lost(
         &mut self,
         why: Option<&ConnectionError>,
@@ -343,7 +347,8 @@ impl Protocol for Proxied {
         0
     }
 
-    /// Bytes that arrive do not extend the deadline.
+    /// Returns the time at which the header must be complete. Received bytes do not extend this
+    /// time.
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         Some(self.waiting_since? + limits.proxy_header_ms.to_duration())
