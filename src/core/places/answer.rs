@@ -35,7 +35,7 @@ pub struct PlacesError {
 /// The kinds of failures. Each has a code of the New API: see [`ErrorKind::code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// This server has no key.
+    /// This server has no key for Google Places.
     NoKey,
     /// Too many questions are waiting for Google Places.
     Busy,
@@ -78,8 +78,8 @@ impl fmt::Display for PlacesError {
     }
 }
 
-/// The result of a call, for all clients that wait for it. The answer is cut once for each
-/// different bound, not once for each client.
+/// The result of a call, which is one question to Places, for all clients that asked it. The answer
+/// is cut once for each different bound, not once for each client.
 pub struct Outcome {
     api: PlacesApi,
     answer: Result<Reply, PlacesError>,
@@ -224,8 +224,8 @@ pub fn is_json_object(text: &str) -> bool {
 /// contains places.
 ///
 /// The text is a JSON object, or an array of objects (methods that stream send arrays). An error of
-/// the New API is in `error`. An error of the legacy API has an `error_message`, or a `status`
-/// other than `OK` and `ZERO_RESULTS`.
+/// the New API is in `error`. An error of the legacy API has a `status` other than `OK` and
+/// `ZERO_RESULTS`, or an `error_message` without a `status`.
 ///
 /// ```
 /// use herd_mio::core::places::answer::google_error;

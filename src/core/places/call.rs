@@ -90,7 +90,7 @@ pub struct Accepted {
     pub displaced: Option<(CallId, Call)>,
 }
 
-/// Why a question does not wait for Places.
+/// Why a question is refused: too many other questions wait for Places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Busy {
     /// The queue is full, and no call in the queue may be displaced. The field is the number of all
@@ -128,7 +128,8 @@ pub struct Call {
     ticket: Ticket,
     /// The number of flows of the queue that contain the call.
     queue_entries: usize,
-    /// The origin that the question is charged to. `None` until the call has left the queue.
+    /// The origin whose share of the day's questions the question uses. `None` until the call has
+    /// left the queue.
     charged_origin: Option<IpAddr>,
     since: Time,
     stage: CallStage,
@@ -166,8 +167,9 @@ impl Call {
         self.origins.keys().copied()
     }
 
-    /// Returns the origin that the question is charged to. `None` if the call has never left the
-    /// queue.
+    /// Returns the origin whose share of the day's questions the question uses: see
+    /// [`places_budget`](crate::core::session::places_budget). `None` if the call has never left
+    /// the queue.
     #[must_use]
     pub fn charged_origin(&self) -> Option<IpAddr> {
         self.charged_origin
@@ -572,8 +574,8 @@ impl Calls {
     }
 
     /// Charges the question to `charged_origin` just before the call leaves the queue for a
-    /// connection. If the call is the first of the queue and is in a flow, its origin's turn is
-    /// used up.
+    /// connection. If the call is the first of the queue and was not retried, this uses up the turn
+    /// of the origin that is first in the queue.
     fn charge(&mut self, id: CallId, charged_origin: IpAddr) {
         if let Some(call) = self.calls.get_mut(id) {
             call.charged_origin = Some(charged_origin);
@@ -948,7 +950,7 @@ mod tests {
         for (from, about) in [(1, 10), (1, 11), (1, 12), (2, 12), (3, 30)] {
             harness.ask(from, about).unwrap();
         }
-        harness.leave(2); // the client of the second origin; 11 was displaced
+        harness.leave(2); // the client of origin 2; call 11 was displaced
         harness.check();
         assert_eq!(harness.take_many(3), "10 30 12");
     }
@@ -989,14 +991,14 @@ mod tests {
 
     proptest! {
         /// For any sequence of events, no client and no call is lost. The queue stays within its
-        /// limit. While an origin waits, no other origin gets more than one turn.
+        /// limit. While an origin waits for its turn, no other origin gets more than one turn.
         #[test]
         fn the_call_queue_loses_no_call_and_starves_no_origin(
             steps in proptest::collection::vec(step(), 1..200),
         ) {
             let mut harness = Harness::new(3, 5);
-            // How many turns the second origin had since the last turn of the first origin, which
-            // waits.
+            // For each pair of a waiting origin and another origin: the number of turns that the
+            // other origin has had since the waiting origin had its last turn or began to wait.
             let mut passed: BTreeMap<(IpAddr, IpAddr), u32> = BTreeMap::new();
             for step in steps {
                 match step {
@@ -1009,8 +1011,8 @@ mod tests {
                             Err(Busy::Full(calls)) => {
                                 prop_assert_eq!(calls, 8);
                                 prop_assert!(!was_asked);
-                                // A call of an origin with more calls is not displaced only if
-                                // other origins share it.
+                                // Although an origin has more calls than the new client's origin,
+                                // it keeps all its calls only if other origins share some of them.
                                 let has_shared = harness.calls.calls.iter().any(|(_, call)| {
                                     call.is_in_flow() && call.origins.len() > 1
                                 });

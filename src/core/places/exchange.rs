@@ -1,5 +1,5 @@
-//! An HTTPS connection to Places. It has an explicit state for each place where the asyncio version
-//! would `await`.
+//! An exchange: the session of an HTTPS connection to Places. The session has an explicit state for
+//! each `await` of the asyncio version.
 //!
 //! ```text
 //!   Connecting  ─ Connected ───► Handshaking
@@ -67,7 +67,8 @@ enum Cause {
     RequestSent,
     /// The response is complete, and the connection can be used again.
     Answered,
-    /// The exchange failed, was idle for too long, or has no client that waits for it.
+    /// The exchange failed or was idle for too long, no client waits for its answer any more, the
+    /// connection cannot be used again, or the server is stopping.
     Closed,
 }
 
@@ -143,7 +144,8 @@ pub enum FailureStage {
     Silent,
     /// After the request was sent, because the response was not complete in time.
     TimedOut,
-    /// After the request was sent, for another reason.
+    /// For any other reason after the request was sent, also while the exchange was idle or
+    /// closing.
     Sent,
     /// The buffers of all connections together are full, and the server chose this connection to
     /// free memory.
@@ -400,8 +402,8 @@ impl Protocol for Exchange {
         }
     }
 
-    /// A response without a length ends where the stream ends. Without `close_notify`, the stream
-    /// may have been cut off, so such a response is refused.
+    /// Completes a response without a length, because such a response ends where the stream ends.
+    /// Without `close_notify`, the stream may have been cut off, so the response is refused.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Effect> {
         match self.state {
             State::Exchanging => match self.response.eof_received(end == StreamEnd::Whole) {
@@ -510,7 +512,8 @@ impl Protocol for Exchange {
         0
     }
 
-    /// The deadline of the connection. The deadlines of the waiting clients belong to the call.
+    /// Returns the time at which the present state times out. The deadlines of the waiting clients
+    /// are stored in the call.
     fn deadline(&self, limits: &Limits) -> Option<Time> {
         self.time_limit(limits)
             .map(|time_limit| self.since + time_limit)

@@ -1,4 +1,4 @@
-//! The reasons why an exchange with Places fails.
+//! The reasons why an exchange fails. An exchange is the session of a connection to Places.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use crate::core::session::connection_error::ConnectionError;
 pub enum ExchangeError {
     /// The response is HTTP/2.
     Http2 {
-        /// Whether the TLS handshake of this new connection chose no protocol by ALPN. Then Places
-        /// perhaps speaks only HTTP/2.
+        /// Whether the connection is new, and ALPN chose no protocol in its TLS handshake. Then
+        /// Places perhaps speaks only HTTP/2.
         is_alpn_suspect: bool,
     },
     /// The response is invalid, or too long, or it ended too early.
@@ -22,8 +22,8 @@ pub enum ExchangeError {
     Unsolicited,
     /// Places closed the connection.
     Closed {
-        /// Whether the TLS handshake of this new connection chose no protocol by ALPN. Then Places
-        /// perhaps speaks only HTTP/2.
+        /// Whether the connection is new, and ALPN chose no protocol in its TLS handshake. Then
+        /// Places perhaps speaks only HTTP/2.
         is_alpn_suspect: bool,
     },
     /// Places closed the connection during the TLS handshake.

@@ -1,4 +1,5 @@
-//! The queue of waiting calls, in which the origins of the clients take turns.
+//! The queue of calls that wait for a connection to Places. A *call* is one question to Places,
+//! with all clients that asked it. In the queue, the origins of the clients take turns.
 //!
 //! ```text
 //!   retried   ──────────────────────────► c9 ┐   first: it has used its turn
@@ -24,7 +25,7 @@
 //! It still leaves the queue at a turn of the other origins. It is displaced only when it is in no
 //! flow any more. So two origins cannot protect their calls from displacement by sharing them.
 //!
-//! Each operation takes O(log n) time for n waiting calls.
+//! Each operation on the flows takes O(log n) time for n waiting calls.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -74,7 +75,8 @@ pub(super) struct Newest {
 /// The queue. No flow is empty. Each flow has one entry in `order` and one entry in `sizes`.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    /// Calls that lost their connection. They have already used a turn, and are never displaced.
+    /// Calls whose connection failed or gave no answer in time. These calls have already used a
+    /// turn, and are never displaced.
     retried: VecDeque<CallId>,
     flows: BTreeMap<IpAddr, Flow>,
     /// The origins in the order of their next turns. Each key is used once, and a later key is
@@ -129,7 +131,7 @@ impl Queue {
         true
     }
 
-    /// Puts a call that lost its connection before all other calls.
+    /// Puts a call that is retried before all other calls.
     pub(super) fn push_retried(&mut self, id: CallId) {
         self.retried.push_front(id);
     }
@@ -140,7 +142,7 @@ impl Queue {
         self.retried.retain(|&retried| retried != id);
     }
 
-    /// Returns the call that goes next.
+    /// Returns the call that leaves the queue next, without removing it.
     pub(super) fn first(&self) -> Option<First> {
         if let Some(&id) = self.retried.front() {
             return Some(First { id, origin: None });

@@ -14,7 +14,7 @@ pub struct Question {
     pub latitude: String,
     /// The longitude in degrees, in the same format.
     pub longitude: String,
-    /// The radius of the search around this position.
+    /// The radius of the search around the point of this latitude and longitude.
     pub radius: Radius,
     /// The maximum number of places. The legacy API has no such parameter: there the value is
     /// `None`, and the answer is cut for each client.
