@@ -94,10 +94,10 @@
 //!
 //! # The status of a server
 //!
-//! A tool that knows the secret can dial as `operator`, a name that no server has. After its
-//! `PROOF`, the acceptor sends the status of the server instead of `LIFE`. The operator may then
-//! send one `FORGET`, one `FOLLOW` or one `DRAIN`, see below. The acceptor closes the connection if
-//! nothing comes for `linger_ms`.
+//! A tool that has the secret can dial as `operator`, a name that no server has. After its `PROOF`,
+//! the acceptor sends the status of the server instead of `LIFE`. The operator may then send one
+//! `FORGET`, one `FOLLOW` or one `DRAIN`, see below. The acceptor closes the connection if nothing
+//! comes for `linger_ms`.
 //!
 //! ```text
 //!   STATUS boot=<16 hex> wall=<ns> records=<n> digest=<16 hex> clients=<n> refused=<n>
@@ -231,8 +231,8 @@
 //!
 //! - `DRAIN`: the server accepts no new clients, closes its clients one after another over
 //!   `drain_ms`, and then stops. SIGUSR2 has the same effect. See [`Node::handle_drain`].
-//! - `DRAINING`: the answer, sent when the drain has begun. `<clients>` is the number of clients,
-//!   and `<ms>` the maximum time until the drain ends and the server begins to stop. If the server
+//! - `DRAINING`: the answer, sent when the drain begins. `<clients>` is the number of clients, and
+//!   `<ms>` the maximum time until the drain ends and the server begins to stop. If the server
 //!   drains already, `<ms>` is the time that is left.
 //!
 //! Only an operator's session accepts `DRAIN`. The answer does not wait for the disk.

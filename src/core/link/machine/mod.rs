@@ -224,7 +224,8 @@ pub struct Link {
     id: Id,
     address: SocketAddr,
     side: Side,
-    /// The neighbour that we dialled, or the neighbour whose name the other side claims.
+    /// The neighbour that we dialled, or the neighbour whose name the other side claims. `None` if
+    /// the other side is an operator, or has not sent its `HERD` yet.
     neighbour: Option<NeighbourId>,
     state: State,
     nonce: Nonce,
@@ -262,7 +263,8 @@ pub struct Link {
     /// The progress in sending the changes that the neighbour did not have when the link began.
     /// `None` if there were none, or after a `KEPT` has confirmed all of them.
     catch_up: Option<CatchUp>,
-    /// The life and the position of the other side's feed, as our `LIFE` sent them.
+    /// The life and the position of the other side's feed, as our `LIFE` sent them. `None` if our
+    /// `LIFE` sent `- 0`, or was not sent yet.
     resume_position: Option<FeedPosition>,
     /// The positions of the other side's feed that are to be confirmed by `KEPT`.
     acknowledgement: Acknowledgement,
@@ -648,7 +650,7 @@ impl Link {
     }
 
     /// Returns the neighbour that this server dialled, or the neighbour whose name the other side
-    /// claims.
+    /// claims. `None` if the other side is an operator, or has not sent its `HERD` yet.
     #[must_use]
     pub fn neighbour(&self) -> Option<NeighbourId> {
         self.neighbour
