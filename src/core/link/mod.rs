@@ -215,9 +215,10 @@
 //! - `ALIVE`: the follower's heartbeat. If nothing comes from the follower for `link_silence_ms`,
 //!   the server closes the connection. The server also closes it if the follower reads none of
 //!   the waiting output for `output_stall_ms`.
-//! - `BYE`: the connection is closed, because of silence or unread output as above, or because the
-//!   server stops or begins a new life. `BYE` is also the answer to a `FOLLOW` with an invalid
-//!   argument, or to any `FOLLOW` while `max_followers` operators follow already.
+//! - `BYE`: the server closes the connection, because the server stops or begins a new life. After
+//!   silence or unread output, the server closes the connection without a `BYE`. `BYE` is also the
+//!   answer to a `FOLLOW` with an invalid argument, or to any `FOLLOW` while `max_followers`
+//!   operators follow already.
 //!
 //! # A server drains
 //!

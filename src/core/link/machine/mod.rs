@@ -224,8 +224,9 @@ pub struct Link {
     id: Id,
     address: SocketAddr,
     side: Side,
-    /// The neighbour that we dialled, or the neighbour whose name the other side claims. `None` if
-    /// the other side is an operator, or has not sent its `HERD` yet.
+    /// The neighbour that we dialled, or the neighbour whose name the other side of an accepted
+    /// link claims. `None` on an accepted link from an operator, or before `HERD` has arrived on
+    /// it.
     neighbour: Option<NeighbourId>,
     state: State,
     nonce: Nonce,
@@ -650,7 +651,8 @@ impl Link {
     }
 
     /// Returns the neighbour that this server dialled, or the neighbour whose name the other side
-    /// claims. `None` if the other side is an operator, or has not sent its `HERD` yet.
+    /// of an accepted link claims. `None` on an accepted link from an operator, or before `HERD`
+    /// has arrived on it.
     #[must_use]
     pub fn neighbour(&self) -> Option<NeighbourId> {
         self.neighbour
