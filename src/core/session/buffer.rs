@@ -1,7 +1,7 @@
 //! A queue of bytes: appended at the end, taken from the front.
 //!
-//! A buffer that was emptied owns no heap memory. So the buffers of an idle connection cost only a
-//! pointer each.
+//! A buffer owns no heap memory after all its bytes were removed. So the buffers of an idle
+//! connection cost only a pointer each.
 
 /// The number of unused bytes that a buffer may keep, because freeing them is not worth the work.
 const MAX_SPARE_BYTES: usize = 1024;

@@ -7,9 +7,9 @@
 //!
 //! A limit on each connection does not bound the sum: the default limits allow gigabytes. So all
 //! buffers share one budget, `limits.buffer_bytes`. If the sum is greater than the budget,
-//! connections are evicted: they are closed until the sum is at most 7/8 of the budget. Redis uses
-//! the same word. Then another 1/8 of the budget has to fill before the next eviction. So scans
-//! over all connections are rare.
+//! connections are evicted: they are closed until the sum is at most 7/8 of the budget. (Redis also
+//! calls this eviction.) After an eviction, another 1/8 of the budget has to fill before the next
+//! eviction. So scans over all connections are rare.
 //!
 //! The connections with the greatest product of bytes and age are evicted first.
 //! [`BufferUsage::age`] is the time for which the connection has held bytes. The age decreases when
@@ -25,8 +25,8 @@ use crate::core::base::clock::Time;
 use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 
-/// An eviction frees this part of the budget: one eighth. Answers that wait may hold one eighth
-/// too.
+/// An eviction frees this part of the budget: one eighth. The answers of Places that wait for their
+/// clients may hold one eighth of the budget too.
 const FREED_DIVISOR: u64 = 8;
 
 /// The bytes that the buffers of one connection hold, and their age.
@@ -85,7 +85,7 @@ impl BufferUsage {
 pub enum EvictableKind {
     /// A client.
     Client,
-    /// A proxy's connection whose header has not arrived.
+    /// A connection from a proxy that has not sent its PROXY header yet.
     Unidentified,
     /// A connection to the neighbours' port that has not proven a name.
     Unproven,
@@ -144,7 +144,7 @@ struct Unlogged {
 
 /// The number of bytes that all buffers hold together, and the limit on this number.
 pub struct BufferBudget {
-    /// The maximum.
+    /// The maximum number of bytes that the buffers and the waiting answers may hold together.
     budget: u64,
     /// The number of bytes in the buffers of all connections: the sum of their usages.
     connection_bytes: u64,
@@ -166,8 +166,9 @@ impl Default for BufferBudget {
 }
 
 impl BufferBudget {
-    /// Creates the budget. `bytes` is the maximum, or 0 for no maximum. The shell replaces a 0 in
-    /// `limits.buffer_bytes` by a part of the memory before it calls this function.
+    /// Creates the budget. `bytes` is the maximum, or 0 for no maximum. The shell, which is the
+    /// part of the server that does the input and output, replaces a 0 in `limits.buffer_bytes` by
+    /// a part of the machine's memory before it calls this function.
     #[must_use]
     pub fn new(bytes: u64) -> BufferBudget {
         let budget = if bytes == 0 { u64::MAX } else { bytes };
@@ -244,8 +245,8 @@ impl BufferBudget {
         self.last_eviction.map(|last| now.since(last))
     }
 
-    /// Whether connections have to be evicted now. If the buffers hold no more than the budget, an
-    /// eviction begins again as soon as they hold more.
+    /// Whether connections have to be evicted now. If the buffers hold at most the budget, this
+    /// method also sets `evict_above` back to the budget.
     #[inline]
     pub fn is_exceeded(&mut self) -> bool {
         if self.held_bytes() <= self.budget {
@@ -268,11 +269,11 @@ impl BufferBudget {
     }
 
     /// Ends an eviction, and logs the evicted connections. If the last such log line is too recent,
-    /// logs nothing, and returns a time. Then the caller has to call
-    /// [`BufferBudget::log_evictions`] at that time.
+    /// logs nothing, and returns the time at which the next line is allowed. Then the caller has to
+    /// call [`BufferBudget::log_evictions`] at that time.
     pub fn end_eviction(&mut self, limits: &Limits, now: Time) -> Option<Time> {
-        // If the eviction could not free enough, the next eviction waits until 1/8 of the budget
-        // more is held.
+        // If the eviction could not free enough, the next eviction begins only when the buffers
+        // hold another 1/8 of the budget.
         self.evict_above = self
             .budget
             .max(self.held_bytes() + self.budget / FREED_DIVISOR);

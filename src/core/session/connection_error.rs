@@ -5,7 +5,8 @@ use std::io;
 
 use crate::core::session::tls::TlsError;
 
-/// A socket is broken, or cannot be made. The text is from the system.
+/// The error of a socket that is broken, or that cannot be created or connected. The text is
+/// usually from the operating system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketError(String);
 

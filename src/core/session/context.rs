@@ -24,7 +24,7 @@ pub struct Context<'a> {
     pub is_stopping: bool,
     /// The number of admitted clients.
     pub clients: usize,
-    /// The table: the position of every client.
+    /// The table: the record with the latest position of every client.
     pub records: &'a mut Records,
     /// The neighbours.
     pub herd: &'a mut Herd,
@@ -32,7 +32,7 @@ pub struct Context<'a> {
     pub unproven: &'a mut UnprovenPeers,
     /// The journal, if the server has a data directory.
     pub durability: Option<&'a mut Durability>,
-    /// The counts of what clients did.
+    /// The counters of the server, and the budgets that its clients share.
     pub tally: &'a mut Tally,
     /// The connection's TLS session, if the connection uses TLS.
     pub tls: Option<&'a TlsSession>,
@@ -68,7 +68,8 @@ impl Context<'_> {
         self.durability.as_deref().map_or(u64::MAX, position)
     }
 
-    /// Returns whether the journal has reserved enough disk space for another record.
+    /// Returns whether there is disk space in the journal for another record: now, later or not at
+    /// all.
     #[inline]
     #[must_use]
     pub fn room(&self) -> JournalSpace {

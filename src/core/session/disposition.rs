@@ -7,7 +7,8 @@
 pub enum Disposition {
     /// Keep the connection open.
     Open,
-    /// All output is written. Shut down the writing side, and read until the other side closes.
+    /// Shut down the writing side, because all output is written. Then read until the other side
+    /// closes.
     Finish,
     /// Close the connection. Then `connection_lost` is called, exactly once.
     Close,

@@ -13,8 +13,9 @@
 //! line, the line is left out. A line that is left out is not written, but added to the client's
 //! count of such lines. When the period (`limits.log_faults_ms`) is over, or the client's
 //! connection is lost, one log line shows the client's count. If the budget has too few bytes for
-//! this log line too, the client's count is added to the count in the budget. One log line about
-//! all clients shows that count. So each log line is either written or counted.
+//! this log line too, the client's count is added to the count in the budget. After another period,
+//! one log line about all clients shows the count in the budget. So each log line is either written
+//! or counted.
 
 use log::warn;
 
@@ -45,13 +46,15 @@ impl Lines {
     }
 }
 
-/// The budget that all clients share.
+/// The budget of bytes in log lines that all clients share.
 #[derive(Default)]
 pub struct LogBudget {
     clients: Bucket,
-    /// A separate bucket for failures of Places, so that many invalid commands cannot hide them.
+    /// A separate bucket for lines about failed questions to Google Places, so that lines about
+    /// many invalid commands cannot crowd them out. A question is one HTTP request.
     places: Bucket,
-    /// The number of lines that were left out, without the lines that a [`LogShare`] counts.
+    /// The number of lines that were left out. Lines that are still counted in a [`LogShare`] are
+    /// not included.
     left_out: u64,
     /// The time at which [`LogBudget::log_left_out`] has to be called. [`LogBudget::take_due`] sets
     /// this to `None`.
@@ -100,8 +103,8 @@ impl LogBudget {
         self.left_out += count;
     }
 
-    /// Returns the time at which [`LogBudget::log_left_out`] has to be called. Returns the same
-    /// time only once, and otherwise `None`.
+    /// Returns the time at which [`LogBudget::log_left_out`] has to be called. Returns each such
+    /// time only once. If there is no new time, returns `None`.
     pub fn take_due(&mut self) -> Option<Time> {
         self.due.take()
     }

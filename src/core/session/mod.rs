@@ -11,7 +11,8 @@
 //!
 //! Each kind of session implements [`Protocol`](protocol::Protocol). The method for an event gets
 //! the [`Context`](context::Context): the parts of the server that its sessions share. If the event
-//! requires an action outside the session, the method returns it as an effect.
+//! requires an action outside the session, the method returns this action as an effect. A turn is
+//! one iteration of the event loop.
 //!
 //! | | methods |
 //! |---|---|

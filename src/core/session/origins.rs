@@ -2,8 +2,8 @@
 //!
 //! A limit on each connection does not bound a peer that opens many connections. So some limits
 //! hold for all connections of one origin together. An origin is an IPv4 address, or the first 64
-//! bits of an IPv6 address. Usually one host can use all IPv6 addresses with the same first 64
-//! bits.
+//! bits of an IPv6 address. The limits group IPv6 addresses in this way, because usually one host
+//! can use all addresses with the same first 64 bits.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,7 @@ use crate::core::base::clock::Time;
 const MAX_ORIGINS: usize = 65_536;
 
 /// The maximum number of sweeps in the time in which an empty bucket becomes full. A sweep removes
-/// all full buckets. It visits every bucket, so it must not run for every new origin.
+/// all full buckets. A sweep visits every bucket, so it must not run for every new origin.
 const MAX_SWEEPS_PER_PERIOD: u32 = 16;
 
 /// Returns the origin of an address. An IPv4-mapped IPv6 address has the origin of the IPv4
@@ -152,7 +152,7 @@ mod tests {
         let wait = buckets.wait(next, 1, SIZE, at(1));
         assert_eq!(wait, Some(Duration::from_secs(15)));
         assert!(!buckets.take(next, 1, SIZE, at(15)));
-        // All buckets are full again, so the next search removes them.
+        // All buckets are full again, so the next sweep removes them.
         assert!(buckets.take(next, 1, SIZE, at(16)));
         assert_eq!(buckets.buckets.len(), 1);
     }

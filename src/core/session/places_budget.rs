@@ -106,7 +106,7 @@ impl fmt::Display for Minutes {
     }
 }
 
-/// Which part of the day's questions was used when the last warning was logged.
+/// The part of the day's questions that the last warning reported as asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum WarningLevel {
     #[default]
@@ -163,7 +163,8 @@ impl Window {
     }
 }
 
-/// The number of questions that were asked of Google Places, and the limits on this number.
+/// The number of questions that were sent to Google Places, and the state of the limits on this
+/// number.
 #[derive(Default)]
 pub struct PlacesBudget {
     second: Bucket,
@@ -194,11 +195,12 @@ impl PlacesBudget {
         (quota.per_day > 0).then(|| self.day.sum(now))
     }
 
-    /// Returns the first of `origins` that may ask one more question within the last 24 hours. The
-    /// caller charges the question to this origin.
+    /// Returns the first of `origins` that the limit on one day allows to ask one more question
+    /// now. The caller charges the question to this origin. Returns `None` if `origins` is empty.
     ///
     /// # Errors
-    /// All questions of the day were asked, or each of these origins has used its share.
+    /// All questions of the day were asked; or half of them were asked, and each of `origins` has
+    /// used its share.
     pub fn payer(
         &self,
         origins: impl IntoIterator<Item = IpAddr>,
@@ -281,8 +283,8 @@ fn share_size(quota: &PlacesQuota, origin: IpAddr) -> Option<Rate> {
     let capacity = match quota.per_day_per_address {
         Some(0) => return None,
         Some(max) => max,
-        // Clients on the same machine are benchmarks and graders. Or they come through a proxy on
-        // the same machine that does not name the client.
+        // Clients on the same machine are benchmarks and graders. Or they connect through a proxy
+        // on the same machine, and the proxy does not send the client's address.
         None if origin.to_canonical().is_loopback() => return None,
         None => quota.default_share(),
     };

@@ -18,7 +18,8 @@ pub enum StreamEnd {
     CutOff,
 }
 
-/// What is derived from a session's state at the end of a turn.
+/// What is derived from a session's state at the end of a turn. A turn is one iteration of the
+/// event loop.
 pub struct TurnEnd {
     /// See [`Protocol::disposition`].
     pub disposition: Disposition,
@@ -37,8 +38,9 @@ pub trait Protocol {
     /// An action outside the session that an event can require.
     type Effect;
 
-    /// Bytes can be sent and received now: a socket that we dialled is connected, or the TLS
-    /// handshake is done.
+    /// The connection can carry data now. Called when the TLS handshake is done or, without TLS,
+    /// when the socket that we dialled is connected. Not called for a connection that was accepted
+    /// without TLS.
     fn connection_made(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// Bytes arrived.
@@ -47,8 +49,8 @@ pub trait Protocol {
     /// The input has ended. No more bytes will arrive.
     fn eof_received(&mut self, end: StreamEnd, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// TLS has failed. If possible, an alert is sent to the other side. Then the connection is
-    /// lost.
+    /// Handles a failure of TLS. The TLS layer sends an alert to the other side if it can, and then
+    /// closes the connection.
     fn tls_failed(&mut self, error: &TlsError, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The connection is closed. This is the last event. `why` is `None` if the core closed the
@@ -59,28 +61,30 @@ pub trait Protocol {
         context: &mut Context<'_>,
     ) -> Option<Self::Effect>;
 
-    /// The journal has disk space again. The session handles the input that waited for disk space.
+    /// Handles the input that waited for disk space. The journal has reserved disk space again.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The session's deadline may have been reached.
+    /// Handles the deadlines of the session that have passed. The call may come before any deadline
+    /// has passed: then the session does nothing.
     fn deadline_reached(&mut self, context: &mut Context<'_>) -> Option<Self::Effect>;
 
     /// The server is stopping. The session finishes its present work, and begins no new work.
     fn stop(&mut self, context: &mut Context<'_>);
 
-    /// Returns the bytes for the socket. A session may append output first: a link appends records
-    /// from the feed.
+    /// Returns the bytes for the socket. A session may append output first: a link to a neighbour
+    /// appends records from the table.
     fn output(&mut self, context: &mut Context<'_>) -> &[u8];
 
     /// The socket accepted the first `count` bytes of the output.
     fn output_sent(&mut self, count: usize, context: &mut Context<'_>) -> Option<Self::Effect>;
 
-    /// The output of this turn was written. A turn is one iteration of the event loop. A session
-    /// can begin to wait for the socket here, if output is left.
+    /// The socket accepted as much of this turn's output as it could. If output is left, the
+    /// session can begin to measure here how long the socket accepts nothing.
     fn flushed(&mut self, context: &mut Context<'_>);
 
-    /// Calls [`Protocol::flushed`], then returns what is derived from the state. Each turn needs
-    /// all of it, and one method means one dispatch by kind of session.
+    /// Calls [`Protocol::flushed`], then returns the disposition, the deadline and the held bytes.
+    /// The loop needs all three at the end of each turn. One method returns them, so the caller has
+    /// to match on the kind of session only once.
     #[inline]
     fn end_turn(&mut self, context: &mut Context<'_>) -> TurnEnd {
         self.flushed(context);
@@ -94,11 +98,11 @@ pub trait Protocol {
     /// Returns whether the connection stays open, ends its output, or closes.
     fn disposition(&self) -> Disposition;
 
-    /// Whether the session wants bytes from the socket. This replaces asyncio's
+    /// Whether the event loop has to read bytes from the socket. This replaces asyncio's
     /// `pause_reading` and `resume_reading`.
     fn wants_read(&self) -> bool;
 
-    /// Whether input of the session waits until the journal has reserved disk space.
+    /// Whether input of the session has to wait until the journal has reserved disk space.
     fn awaits_disk_space(&self) -> bool;
 
     /// Returns the sequence number of the change that the journal has to store before the output
@@ -118,6 +122,6 @@ pub trait Protocol {
     /// Checks that the parts of the session agree with each other. For tests.
     ///
     /// # Errors
-    /// The condition that does not hold, in words.
+    /// A condition does not hold. The text describes this condition.
     fn check_invariants(&self) -> Result<(), String>;
 }

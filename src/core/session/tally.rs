@@ -1,6 +1,7 @@
 //! Counts of what clients did: stamps far from our clock, unfinished lines, failed TLS handshakes,
-//! questions to Google Places, and ignored PROXY headers. A stamp is the time in an `IAMAT`. If
-//! most stamps are far from our clock, a warning is logged.
+//! questions to Google Places, and ignored PROXY headers. An `IAMAT` is the command with which a
+//! client reports its position, and a stamp is the time in an `IAMAT`. If most stamps are far from
+//! our clock, a warning is logged.
 
 use std::fmt;
 
@@ -200,11 +201,12 @@ pub struct Tally {
     since: Time,
     /// The number of `IAMAT`s in the present period.
     iamats: u32,
-    /// The value of `ahead` at the beginning of the present period.
+    /// The value of `counters.ahead` at the beginning of the present period.
     ahead_before: u64,
-    /// The value of `behind` at the beginning of the present period.
+    /// The value of `counters.behind` at the beginning of the present period.
     behind_before: u64,
-    /// What the last log line about the clocks of clients said.
+    /// The result in the last log line about the clocks of clients. `Near` if there was no such
+    /// line.
     logged_clocks: ClientClocks,
     /// The number of lines that were not finished within `limits.line_ms`.
     unfinished: u64,
@@ -218,14 +220,15 @@ pub struct Tally {
     pub buffers: BufferBudget,
     /// The maximum number of clients, for the `STATUS` line.
     pub max_clients: u64,
-    /// The time at which the drain ends, if the server drains. For the `STATUS` line.
+    /// The time at which the drain ends, if the server drains: it closes its clients one after
+    /// another, and then stops. For the `STATUS` line.
     pub drain_ends: Option<Time>,
     /// A bucket for each origin. The bucket contains one token for each new client that `IAMAT`s
     /// from this origin may still add.
     new_names: OriginBuckets,
-    /// The turns of the loop.
+    /// The durations of the turns of the event loop, and the last slow turns.
     pub turns: Turns,
-    /// The time from a question to Google Places until its end.
+    /// The durations of questions to Google Places, each from the question until its outcome.
     pub places_times: Histogram,
 }
 
@@ -330,7 +333,8 @@ impl Tally {
         }
     }
 
-    /// Returns the number of unfinished lines, and the number of PROXY headers that were ignored.
+    /// Returns the number of lines that were not finished in time, and the number of PROXY headers
+    /// that were ignored.
     #[must_use]
     pub fn of_lines(&self) -> (u64, u64) {
         (self.unfinished, self.ignored_headers)
@@ -369,7 +373,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// Counts the given number of `IAMAT`s for each lead, all in one minute. Returns the opinion
+    /// Counts the given number of `IAMAT`s for each lead, all in one minute. Returns the result
     /// that was logged last.
     fn minute(tally: &mut Tally, now: &mut Time, leads: &[(Lead, u32)]) -> ClientClocks {
         for &(lead, count) in leads {
