@@ -1,11 +1,12 @@
-//! A cursor in the feed for a follower: a program outside the herd, such as an operator's tool or a
-//! bridge to another system. [`crate::core::table::records`] explains the feed, and
-//! [`crate::core::link`] explains the lives of a server.
+//! The cursor of a follower in the feed. A follower is a program outside the herd that receives all
+//! changes of a server's table, such as an operator's tool or a bridge to another system.
+//! [`crate::core::table::records`] explains the feed, and [`crate::core::link`] explains the lives
+//! of a server.
 //!
-//! A follower is not a neighbour: it needs no table, and another program may resume where it
-//! stopped. So the server sends each change with its position. The last position is all that a
-//! follower needs to resume. For each follower, the server stores a cursor of a few bytes and a
-//! bounded buffer, even if many changes are still unread.
+//! A follower is not a neighbour: a follower needs no table, and another program may resume where a
+//! follower stopped. So the server sends each change with its position. To resume, a program needs
+//! only the last of these positions. For each follower, the server stores a cursor of a few bytes
+//! and a bounded buffer, even if many changes are still unread.
 //!
 //! # Which changes are sent
 //!
@@ -18,8 +19,8 @@
 //! later change has replaced the record of an earlier change, and is not in the journal yet. The
 //! earlier change is not in the feed any more, so the cursor skips it. If a crash then loses the
 //! later change, the earlier record is back in the table, and the follower would never get it. So
-//! changes that are read while the journal lacks any change are held back. They are sent when the
-//! journal contains all changes that were in the table when they were read.
+//! changes that are read while the journal lacks any change are held back. The server sends them
+//! when the journal contains all changes that the table contained at the time of reading.
 //!
 //! # Where a follower resumes
 //!
@@ -43,8 +44,8 @@ use crate::core::table::records::{Change, ReaderId, Records, Unread};
 use crate::core::wire::json;
 use crate::core::wire::message::At;
 
-/// The approximate number of bytes of one batch of changes. Many followers may catch up in one
-/// turn, so this batch is smaller than the batch of a link to a neighbour.
+/// The approximate number of bytes of one batch of changes. Many followers may catch up in one turn
+/// of the event loop, so this batch is smaller than the batch of a link to a neighbour.
 const BATCH_BYTES: usize = 16 * 1024;
 /// The maximum number of records that one call of [`Records::seek`] or [`Records::changes`] looks
 /// at.
@@ -75,7 +76,8 @@ impl fmt::Display for Position {
 }
 
 impl Position {
-    /// Parses a position. Returns `None` for any other text. Each position has one spelling.
+    /// Parses a position. Returns `None` for any other text. Each position has exactly one valid
+    /// text.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Position> {
         let (life, seq) = text.split_at_checked(16)?;
@@ -114,13 +116,15 @@ impl Start {
     }
 }
 
-/// The reason why a follower is sent the records of all clients, although it named a position.
+/// The reason why the server sends the records of all clients to a follower that asked to begin
+/// after a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// The server does not know which changes it sent in that life.
+    /// The server has no information about the life of the position: see
+    /// [`Durability::resume_position`].
     UnknownLife,
-    /// The follower's position is ahead of the server's changes. The server's data was rolled back,
-    /// or the position is wrong.
+    /// The follower's position is after the server's last change. An older copy of the server's
+    /// data was restored, or the position is wrong.
     Ahead,
 }
 
@@ -214,9 +218,10 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Opens a cursor. [`Cursor::position`] is the position after which the follower begins. If the
-    /// follower named a position and the server cannot resume there, also returns the reason. Then
-    /// the cursor begins with the records of all clients.
+    /// Opens a cursor for a follower that asks to begin at `start`. Then [`Cursor::position`] is
+    /// the position after which the follower begins. If `start` is a position and the server cannot
+    /// resume there, also returns the reason. Then the cursor begins with the records of all
+    /// clients.
     pub fn open(start: Start, context: &mut Context<'_>) -> (Cursor, Option<Restart>) {
         let head = context.records.last_seq();
         let safe = context.sendable_through().min(head);
@@ -264,8 +269,8 @@ impl Cursor {
         self.head.saturating_sub(self.told)
     }
 
-    /// Whether the follower has got all changes up to the latest one at the time when the cursor
-    /// was opened.
+    /// Whether [`Cursor::pull`] has appended all changes up to the latest change at the time when
+    /// the cursor was opened.
     #[must_use]
     pub fn has_caught_up(&self) -> bool {
         self.told >= self.head
@@ -279,7 +284,8 @@ impl Cursor {
         self.wants_turn
     }
 
-    /// Called when the turn begins for which [`Cursor::wants_turn`] returned `true`.
+    /// Sets [`Cursor::wants_turn`] back to `false`. Called at the beginning of the turn in which
+    /// [`Cursor::pull`] is called again.
     pub fn turn_begins(&mut self) {
         self.wants_turn = false;
     }
@@ -296,8 +302,9 @@ impl Cursor {
         self.held.capacity()
     }
 
-    /// Appends the next batch of changes that may be sent, at most about 16 KiB. The caller calls
-    /// this method when the output of the follower is empty.
+    /// Appends to `out` the next batch of changes that may be sent, at most about 16 KiB. Appends
+    /// nothing if the next changes are held back. The caller calls this method when the output of
+    /// the follower is empty.
     pub fn pull(&mut self, format: Format, context: &mut Context<'_>, out: &mut Vec<u8>) {
         let appended = context.appended_through();
         if !self.held.is_empty() {
@@ -335,7 +342,8 @@ impl Cursor {
         let position = records.position(self.reader);
         match is_safe {
             true => self.told = position,
-            // If the batch is empty, `told` does not change until a later batch.
+            // `told` does not change before these changes are sent. If this batch is empty, `told`
+            // changes only with a later batch.
             false => self.held_until = (position, last_seq),
         }
     }

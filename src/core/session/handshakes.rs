@@ -1,8 +1,8 @@
 //! TLS failures of client connections: the kinds of failures, their counts, and what is logged.
 //!
 //! Any machine on the internet can fail a handshake as often as it likes. So a failure is logged as
-//! a warning only if the count of its kind is a power of two. `herd-client status` shows the
-//! counts.
+//! a warning only if the count of its kind is a power of two. All other failures are logged at
+//! level debug. `herd-client status` shows the counts.
 
 use std::fmt;
 
@@ -11,7 +11,8 @@ use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
 use crate::core::session::peer_label::PeerLabel;
 
-/// The kind of a failure.
+/// The kind of a TLS failure. Here "the client" is the other side of the connection. Links and
+/// connections to Places use the same kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The first bytes are not a TLS record.
@@ -34,7 +35,8 @@ pub enum FailureKind {
     TooLarge,
     /// The handshake, or a later TLS record, was not finished in time.
     TooSlow,
-    /// The connection ended before the handshake was finished.
+    /// The client ended the connection before the handshake was finished, or cancelled the
+    /// handshake with an alert.
     CutOff,
     /// The client uses TLS, but the clients' port does not.
     Unexpected,
@@ -80,7 +82,7 @@ impl FailureKind {
         }
     }
 
-    /// What the operator can do about failures of this kind.
+    /// Returns advice for the log: what the operator can do about failures of this kind.
     fn advice(self) -> &'static str {
         match self {
             FailureKind::PlainText => {

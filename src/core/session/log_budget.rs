@@ -25,8 +25,8 @@ use crate::core::base::counted::Counted;
 use crate::core::base::limits::{LimitValue, Limits};
 use crate::core::session::peer_label::PeerLabel;
 
-/// The approximate length of a log line without quoted text. This is the length of the time, the
-/// level and the client's address.
+/// The approximate length of a log line without quoted text. This is the length of the timestamp,
+/// the level and the client's address.
 const LINE_BYTES: usize = 96;
 /// The approximate length of a log line that shows how many lines were left out.
 const LEFT_OUT_BYTES: u64 = 192;

@@ -103,7 +103,8 @@ impl OriginBuckets {
         }
     }
 
-    /// Returns the time until the bucket of `origin` contains `count` units. `None` if it does now.
+    /// Returns the time until the bucket of `origin` contains `count` units. `None` if the bucket
+    /// contains them now.
     #[must_use]
     pub fn wait(&self, origin: IpAddr, count: u64, size: Rate, now: Time) -> Option<Duration> {
         let shared = (self.buckets.len() >= MAX_ORIGINS).then_some(&self.overflow);

@@ -1,20 +1,20 @@
-//! The limits on the number of questions to Google Places: in one second, and in one day.
+//! The limits on the number of questions to Google Places: per second, and per day.
 //!
 //! Google charges for each question. Clients need no login, so without these limits any client
 //! could make the bill as high as it likes.
 //!
-//! - The limit on one second is a token [`Bucket`]. If the bucket is empty, a question waits in the
+//! - The limit per second is a token [`Bucket`]. If the bucket is empty, a question waits in the
 //!   queue.
-//! - The limit on one day holds for any 24 hours, not only for a day of the calendar. Google's
-//!   quotas begin anew at midnight Pacific time, and its bills use the time zone of the account. A
-//!   limit on any 24 hours holds for the days of every time zone. If the limit is reached, a
-//!   question is refused, because it cannot wait so long.
+//! - The limit per day holds for any 24 hours, not only for a day of the calendar. Google's quotas
+//!   begin anew at midnight Pacific time, and its bills use the time zone of the account. A limit
+//!   on any 24 hours holds for the days of every time zone. If the limit is reached, a question is
+//!   refused, because it cannot wait so long.
 //! - If at least half of the day's questions were asked, each origin may use only its share of the
-//!   day. An [origin](crate::core::session::origins) is the address of a client, or the first 64
-//!   bits of an IPv6 address. So one origin alone cannot ask all questions of the day. The share is
-//!   a [`Bucket`] that fills in 24 hours. Every question is taken out of this bucket, also in the
-//!   first half. So an origin that asked all questions of the first half has nothing left in the
-//!   second half.
+//!   day's questions. An [origin](crate::core::session::origins) is the address of a client, or the
+//!   first 64 bits of an IPv6 address. So one origin alone cannot ask all questions of the day. The
+//!   share is a [`Bucket`] that fills in 24 hours. Every question is taken out of this bucket, also
+//!   in the first half. So an origin that asked all questions of the first half has nothing left in
+//!   the second half.
 //!
 //! The counts are not stored: they begin at 0 when the server starts.
 
@@ -47,7 +47,7 @@ const SLOT_NANOS: u64 = 24 * 3_600 * 1_000_000_000 / SLOTS_IN_A_DAY;
 /// Why a question is not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverQuota {
-    /// The deadline of the question passed before the limit on one second allowed the question.
+    /// The deadline of the question passed before the limit per second allowed the question.
     Second {
         /// The maximum number of questions in one second.
         max: u64,
@@ -174,29 +174,29 @@ pub struct PlacesBudget {
 }
 
 impl PlacesBudget {
-    /// Returns the time at which the limit on one second allows a question. `None` if it does now.
+    /// Returns the time at which the limit per second allows another question. `None` if the limit
+    /// allows a question now.
     #[must_use]
     pub fn wait_for_second(&self, quota: &PlacesQuota, now: Time) -> Option<Time> {
         let size = second_size(quota)?;
         (!self.second.contains(1, size, now)).then(|| self.second.available_at(1, size))
     }
 
-    /// Takes one question out of the bucket for one second.
+    /// Takes one question out of the bucket of the limit per second.
     pub fn take_second(&mut self, quota: &PlacesQuota, now: Time) {
         if let Some(size) = second_size(quota) {
             self.second.take(1, size, now);
         }
     }
 
-    /// Returns the number of questions in the last 24 hours. `None` if there is no limit on one
-    /// day.
+    /// Returns the number of questions in the last 24 hours. `None` if there is no limit per day.
     #[must_use]
     pub fn questions_in_a_day(&self, quota: &PlacesQuota, now: Time) -> Option<u64> {
         (quota.per_day > 0).then(|| self.day.sum(now))
     }
 
-    /// Returns the first of `origins` that the limit on one day allows to ask one more question
-    /// now. The caller charges the question to this origin. Returns `None` if `origins` is empty.
+    /// Returns the first of `origins` that the limit per day allows to ask one more question now.
+    /// The caller charges the question to this origin. Returns `None` if `origins` is empty.
     ///
     /// # Errors
     /// All questions of the day were asked; or half of them were asked, and each of `origins` has

@@ -2,8 +2,9 @@
 //! look-up fails, the last good answer is used again. The resolver also remembers which address
 //! worked last, and chooses the order in which addresses are tried (RFC 8305).
 //!
-//! A look-up blocks its thread. So the core only requests look-ups. The shell runs them on a few
-//! threads of its own, and reports the answers.
+//! A look-up blocks its thread. So the core only requests look-ups. The shell, which is the part of
+//! the server outside the core, runs them on a few threads of its own and reports the answers to
+//! [`Resolver::resolved`].
 //!
 //! ```text
 //!   unknown ──ask──► asking ──answer──► fresh ──60 s──► stale ──ask──► asking …
@@ -22,14 +23,14 @@ use crate::core::base::settings::HostPort;
 
 /// How long an answer is used without a new look-up.
 const FRESH_FOR: Duration = Duration::from_secs(60);
-/// How long a failure is remembered. Without this, many callers would query a broken name server in
-/// a loop.
+/// How long a failure is remembered. Without this time, many callers would query a broken name
+/// server in a loop.
 const FAILURE_FOR: Duration = Duration::from_secs(1);
 /// How long an address that worked is tried before all others: about ten minutes (RFC 6555, section
 /// 4.2). After that, the usual order is used again.
 const WORKING_FOR: Duration = Duration::from_secs(600);
 
-/// What the resolver knows about a name now.
+/// The answer of [`Resolver::resolve`] about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Resolution {
     /// The addresses of the name, in the order to try; never empty.
@@ -108,8 +109,8 @@ impl Resolver {
         }
     }
 
-    /// Returns the last good answer for `host`, however old it is. A host that is an IP address is
-    /// its own answer. Starts no look-up.
+    /// Returns the last good answer for `host`, however old it is. If `host` is an IP address,
+    /// returns this address. Starts no look-up.
     #[must_use]
     pub fn last_known(&self, host: &str) -> Vec<IpAddr> {
         match host.parse() {
@@ -130,13 +131,13 @@ impl Resolver {
             .is_some_and(|entry| entry.look_up_since.is_some())
     }
 
-    /// Returns the time at which a look-up that begins now counts as failed.
+    /// Returns the time from which a look-up that begins at `now` counts as failed.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Time {
         now + self.timeout
     }
 
-    /// Stores the result of a look-up.
+    /// Stores the result of the look-up of `host`: the addresses, or the reason of the failure.
     pub fn resolved(&mut self, host: &str, found: Result<Vec<IpAddr>, String>, now: Time) {
         let Some(entry) = self.entries.get_mut(host) else {
             return;

@@ -3,7 +3,7 @@
 //!
 //! rustls is a state machine without a socket. It is used here as asyncio's `sslproto` uses OpenSSL
 //! with a `MemoryBIO`. [`Tls`] wraps rustls. [`TlsSession`] is the layer between a socket and a
-//! session of any kind. The session does not know about TLS.
+//! session of any kind. A session handles only plaintext.
 //!
 //! ```text
 //!   Handshaking ─ HandshakeDone ─► Open
@@ -13,7 +13,8 @@
 //!   Open        ─ Error ─────────► Failed
 //! ```
 //!
-//! In `Closed`, `close_notify` was sent. In `Failed`, an alert was sent.
+//! In `Closed`, `close_notify` is in the output or sent. In `Failed`, the last alert is in the
+//! output or sent.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -35,7 +36,7 @@ use crate::core::session::handshakes::FailureKind;
 use crate::core::session::protocol::StreamEnd;
 use crate::core::wire::proxy_header::may_be_header;
 
-/// The result of received ciphertext.
+/// What [`Tls::data_received`] found in the received ciphertext.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Whether the other side has sent `close_notify`: no more data follows, and nothing is
@@ -88,8 +89,8 @@ pub struct TlsError {
     /// A text for an operator or a client. In this text, "it" is the other side.
     pub reason: String,
     /// The reason why the other side's certificate was refused, and `None` after any other failure.
-    /// After a refusal, another attempt does not help. The reason is in a box to keep `TlsError`
-    /// small, because every TLS session has space for a `TlsError`.
+    /// After such a refusal, another attempt with the same certificate fails too. The reason is in
+    /// a box to keep `TlsError` small, because every TLS session has space for a `TlsError`.
     pub certificate_error: Option<Box<CertificateError>>,
     /// The kind of the failure.
     pub kind: FailureKind,
@@ -321,8 +322,8 @@ impl Tls {
 
     /// Whether the other side has begun a TLS record, or a handshake message longer than a TLS
     /// record, and has not finished it. An incomplete message of up to one TLS record in length
-    /// does not count. The record may be encrypted, so the same number of bytes may be only
-    /// padding. Always `false` if the connection is not limited by [`Tls::with_input_limits`].
+    /// does not count: its TLS records may be encrypted, so their bytes may also be only padding.
+    /// Always `false` if the connection is not limited by [`Tls::with_input_limits`].
     #[must_use]
     pub fn is_unfinished(&self) -> bool {
         self.input_limits.is_some()
@@ -378,9 +379,10 @@ impl Tls {
             self.has_sent = true;
             return;
         }
-        // Only rustls knows whether an alert has to be encrypted, but rustls has no function that
-        // sends a fatal alert. So rustls gets bytes that complete any TLS record and are not a
-        // valid TLS record. Then rustls sends the alert decode_error or bad_record_mac.
+        // This module cannot build the alert itself, because the alert may have to be encrypted
+        // with the keys of rustls. But rustls has no function that sends a fatal alert. So rustls
+        // gets bytes that complete any TLS record and are not a valid TLS record. Then rustls sends
+        // the alert decode_error or bad_record_mac.
         const NO_RECORD: [u8; 4_096] = [0xff; 4_096];
         for _ in 0..=(HEADER + MAX_RECORD) / NO_RECORD.len() {
             let taken = self.connection.read_tls(&mut &NO_RECORD[..]);
@@ -419,7 +421,7 @@ impl Tls {
     ///
     /// # Errors
     /// The other side's certificate is refused, the bytes are not valid TLS, or a limit is
-    /// exceeded. If there is an alert for the error, it is in `output`.
+    /// exceeded. An alert for the other side is in `output`.
     pub fn data_received(
         &mut self,
         data: &[u8],
@@ -438,7 +440,8 @@ impl Tls {
         received
     }
 
-    /// Sends a fatal alert, and ignores all bytes that are received later.
+    /// Sends a fatal alert, and ignores all bytes that are received later. Does nothing after an
+    /// earlier [`Tls::refuse`] or [`Tls::hang_up`].
     pub fn refuse(&mut self, kind: FailureKind, output: &mut Buffer) {
         if !std::mem::replace(&mut self.read_closed, true) {
             self.alert(kind, output);
@@ -503,7 +506,7 @@ impl Tls {
         }
     }
 
-    /// Encrypts plaintext, and appends the ciphertext to `output`.
+    /// Encrypts `plaintext`, and appends the ciphertext to `output`.
     ///
     /// # Errors
     /// rustls does not accept all of the plaintext.
@@ -561,7 +564,7 @@ const RECORD_BYTES: usize = 16 * 1024;
 enum State {
     /// The TLS handshake is in progress.
     Handshaking,
-    /// The handshake is finished, and data may flow in both directions.
+    /// This side has finished the handshake, and data may flow in both directions.
     Open,
     /// `close_notify` was sent.
     Closed,
@@ -581,9 +584,9 @@ enum Stage {
 /// The causes of transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    /// Both sides have finished the handshake.
+    /// This side has finished the handshake.
     HandshakeDone,
-    /// The session above wants to close the connection.
+    /// The session above closes the connection or ends its output.
     HungUp,
     /// The other side broke a rule of TLS, a limit or a deadline, or the stream was cut off.
     Error,
@@ -611,7 +614,8 @@ impl State {
 /// The events for the session after ciphertext arrived on its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsEvents {
-    /// The handshake is finished, so the other side's identity is known.
+    /// This side has finished the handshake. If it requested a certificate, the certificate of the
+    /// other side is verified.
     pub handshake_done: bool,
     /// The other side has sent `close_notify`: no more data follows, and nothing is missing.
     pub peer_closed: bool,
@@ -622,7 +626,8 @@ pub struct TlsEvents {
 /// What the end of the socket's stream means for the session above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsEnd {
-    /// The end changes nothing, because the session already knows that no more data follows.
+    /// The end changes nothing, because an earlier event has already reported to the session that
+    /// no more data follows.
     Known,
     /// The other side sends no more data.
     Ended(StreamEnd),
@@ -645,8 +650,8 @@ pub struct TlsSession {
     /// Whether the other side has sent `close_notify`. The state does not show this, because the
     /// state describes our own direction.
     peer_closed: bool,
-    /// Whether the socket's stream has ended, or this layer does not wait for the end any more. The
-    /// stream may end in every state.
+    /// Whether the socket's stream of input has ended, or this layer does not wait for the end any
+    /// more. The stream may end in every state, so the state does not show this.
     eof: bool,
     /// Whether any bytes were received, TLS or not. A connection may fail before any bytes are
     /// received.
@@ -839,10 +844,10 @@ impl TlsSession {
         }
     }
 
-    /// Returns what happens to the connection. `disposition` is what the session wants, and
-    /// `is_read` is whether the session reads. The returned `bool` is `true` if a `close_notify`
-    /// was appended to the output. Then the caller has to write the output and call this function
-    /// again.
+    /// Returns what happens to the connection. `disposition` is the session's own disposition, and
+    /// `is_read` is the result of the session's `wants_read`. The returned `bool` is `true` if a
+    /// `close_notify` was appended to the output. Then the caller has to write the output and call
+    /// this function again.
     pub fn disposition(
         &mut self,
         disposition: Disposition,
@@ -858,7 +863,7 @@ impl TlsSession {
             (State::Failed(_), _) if self.eof || now >= since + limits.linger_ms.to_duration() => {
                 (Disposition::Close, false)
             }
-            // The session does not want to wait for the other side.
+            // The session closes without waiting for the other side.
             (State::Failed(_), Disposition::Close) => (Disposition::Close, false),
             // The alert is written. Read on: if the socket were closed with unread bytes, the
             // system would send RST, and the other side could lose the alert.

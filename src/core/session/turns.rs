@@ -60,7 +60,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Returns the nanoseconds of all parts.
+    /// Returns the duration of the turn in nanoseconds: the sum of all parts.
     #[must_use]
     pub fn total_ns(&self) -> u64 {
         self.parts_ns
@@ -68,7 +68,7 @@ impl Turn {
             .fold(0, |sum, ns| sum.saturating_add(*ns))
     }
 
-    /// Returns the part that took most of the time.
+    /// Returns the part that took longest.
     #[must_use]
     pub fn slowest(&self) -> Part {
         let parts = Part::ALL.into_iter().zip(self.parts_ns);

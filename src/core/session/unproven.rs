@@ -1,17 +1,18 @@
 //! The slots of unproven peers. An unproven peer is a connection to the neighbours' port that has
 //! not proven a name.
 //!
-//! Any machine can make any number of such connections. A neighbour has to get a slot among them,
-//! and to keep the slot until it has proven its name. Four rules ensure this:
+//! Any machine can make any number of such connections. Nevertheless, a neighbour that connects has
+//! to get a slot, and to keep the slot until it has proven its name. Four rules ensure this:
 //!
 //! | rule | limits |
 //! |---|---|
 //! | Each address from which a neighbour dials has slots of its own. | `max_unproven_per_neighbour` |
 //! | All other addresses share the general slots. The number of new connections from one network is limited in each period. A connection that proves a name does not count. | `max_unproven`; `max_unproven_new`, `unproven_new_ms` |
 //! | If all slots are taken, a new connection takes the slot of a random connection from the same [`origin`]. If there is none, it takes the slot of a random connection from any origin. | |
-//! | A connection keeps its slot for a time, so that there is time for the handshake. | `unproven_grace_ms` |
+//! | A connection keeps its slot at least for this time, so that it can finish the handshake. | `unproven_grace_ms` |
 //!
-//! An address gives a connection only a slot. Every peer has to prove its name, from any address.
+//! The address of a connection decides only about its slot. It is not a proof of a name: every peer
+//! has to prove its name, whatever its address is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -82,10 +83,10 @@ impl SlotKind {
 pub enum PeerState {
     /// The connection is closed. It needs no slot any more.
     Closed,
-    /// The connection may still prove a name.
+    /// The connection is open, and may still prove a name.
     Unproven,
-    /// The last line of the connection is in the output, so the connection can prove nothing any
-    /// more.
+    /// Our last line to the peer is in the output, and then the connection is closed. So the peer
+    /// cannot prove a name any more.
     Closing,
 }
 
@@ -95,7 +96,8 @@ pub enum PeerState {
 pub struct Grant {
     /// The kind of the slot.
     pub kind: SlotKind,
-    /// The connection whose slot the new connection takes. The caller has to close it.
+    /// The old connection whose slot the new connection takes. The caller has to close the old
+    /// connection.
     pub displaced: Option<Id>,
     address: IpAddr,
 }
@@ -194,7 +196,8 @@ impl UnprovenPeers {
         })
     }
 
-    /// Takes one token out of the bucket of the network of `address`, for a new connection.
+    /// Takes one token out of the bucket of the network of `address`, for a new connection. Refuses
+    /// the connection if the bucket is empty.
     fn admit_new(&mut self, address: IpAddr, limits: &Limits, now: Time) -> Result<(), Refusal> {
         let size = new_per_network(limits);
         if !limits.holds_for("max_unproven_new", address)
@@ -218,8 +221,8 @@ impl UnprovenPeers {
     }
 
     /// Frees the slot of the connection `id`, because the connection has proven a name. Puts the
-    /// connection's token back into the bucket of its network. So the limit on new connections does
-    /// not hold for operators and neighbours, but for all other peers of their network.
+    /// connection's token back into the bucket of its network. So the connections of neighbours and
+    /// operators, which prove a name, do not count against the limit on new connections.
     pub fn remove_proven(&mut self, id: Id, limits: &Limits) {
         let Some(index) = self.peers.iter().position(|it| it.id == id) else {
             return;
@@ -231,7 +234,7 @@ impl UnprovenPeers {
         }
     }
 
-    /// Whether the connection is in the list of peers that have a slot. For tests.
+    /// Whether the connection `id` is in the list of peers that have a slot. For tests.
     #[must_use]
     pub fn contains(&self, id: Id) -> bool {
         self.peers.iter().any(|it| it.id == id)

@@ -1,6 +1,6 @@
 //! Compares a neighbour's wall clock with ours.
 
-/// The greatest difference between two wall clocks that is not logged, in nanoseconds.
+/// Two wall clocks agree if they differ by at most this number of nanoseconds.
 const CLOCK_TOLERANCE_NS: i64 = 1_000_000_000;
 
 /// Compares a neighbour's wall clock with ours, from the times that the neighbour sends.
@@ -11,7 +11,7 @@ pub struct ClockWatch {
     is_logged: bool,
 }
 
-/// A change that has to be logged.
+/// A change in the result of the comparison. Each change has to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockChange {
     /// The neighbour's clock is this number of nanoseconds ahead of ours, or behind ours if the
@@ -25,8 +25,8 @@ impl ClockWatch {
     /// Compares the time `theirs` from the neighbour with our time `ours`, both in nanoseconds.
     /// Returns what has to be logged.
     ///
-    /// A line that was delayed looks as if the neighbour's clock were behind. So a clock that is
-    /// behind is logged only at the second such reading in a row.
+    /// A line that was delayed looks as if the neighbour's clock were behind. So a neighbour's
+    /// clock that is behind is logged only if two lines in a row show this.
     pub fn compare(&mut self, theirs: u64, ours: u64) -> Option<ClockChange> {
         let offset = i64::try_from(i128::from(theirs) - i128::from(ours));
         let offset = offset.unwrap_or(if theirs > ours { i64::MAX } else { i64::MIN });
@@ -46,8 +46,8 @@ impl ClockWatch {
         }
     }
 
-    /// Returns the difference at the last reading, in milliseconds. It is positive if the
-    /// neighbour's clock is ahead of ours.
+    /// Returns the difference at the last comparison, in milliseconds. The difference is positive
+    /// if the neighbour's clock is ahead of ours.
     #[must_use]
     pub fn offset_ms(&self) -> Option<i64> {
         self.offset_ns.map(|offset| offset / 1_000_000)

@@ -13,8 +13,8 @@ use crate::core::wire::message::MAX_CLIENT_BYTES;
 const ONE_SIDED: &str = "[peers.tls] has to be in the config of both servers, or of neither, or with mode = \"offered\" in one";
 
 /// The reason why a link ends or cannot be made. The text of a reason is written by `Display`. In
-/// this text, "it" is the other side, and quoted input is escaped. `BYE` sends the same text to the
-/// other side.
+/// this text, "it" is the other side, and quoted input is escaped. The line `BYE`, which ends a
+/// link, carries the same text to the other side.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LinkError {
     /// The neighbour's host name cannot be resolved. The text is from the resolver.
@@ -25,7 +25,7 @@ pub enum LinkError {
     Closed,
     /// The connection was not made within this number of milliseconds.
     ConnectTimeout(u64),
-    /// The other side had not proven its name within this number of milliseconds.
+    /// The other side did not prove its name within this number of milliseconds.
     ProofTimeout(u64),
     /// Nothing was received for this number of milliseconds.
     Silence(u64),
@@ -35,7 +35,7 @@ pub enum LinkError {
     PeerClosed,
     /// The other side closed the connection over TLS without `close_notify`.
     CutOff,
-    /// The other side ended the link with `BYE`.
+    /// The other side ended the link with `BYE`. The text is the reason in that line.
     Bye(String),
     /// TLS failed.
     Tls(TlsError),
@@ -104,15 +104,15 @@ pub enum LinkError {
         /// The number of secrets of this server.
         count: usize,
     },
-    /// The neighbour confirms with `KEPT` a position that no `SYNC` has sent.
+    /// The neighbour confirms with `KEPT` a position that no `SYNC` of this server has sent.
     KeptBeyondSync {
-        /// The position that it confirms.
+        /// The position that the neighbour confirms.
         position: u64,
-        /// The greatest position that a `SYNC` has sent.
+        /// The greatest position that a `SYNC` of this server has sent.
         max: u64,
     },
-    /// This connection of an unproven peer was closed for a new connection, because the limit on
-    /// these slots was reached: see [`SlotKind::limit`].
+    /// This connection of an unproven peer was closed so that a new connection could take its slot.
+    /// The field is the kind of slot, whose limit was reached: see [`SlotKind::limit`].
     Displaced(SlotKind),
     /// The buffers of all connections are full, and this connection was closed to free memory. Its
     /// peer had not proven a name.
@@ -123,15 +123,17 @@ pub enum LinkError {
     RolledBack,
     /// This server is stopping.
     Stopping,
-    /// The server's status was sent to an operator, which asked for nothing else.
+    /// The server's status was sent to an operator, and the operator sent no command after that.
     StatusSent,
     /// The name in an operator's `FORGET` cannot be the name of a client.
     NoClientName,
-    /// An operator's `FORGET` needs a tombstone, but the disk or the table is full.
+    /// An operator's `FORGET` needs a tombstone, which is the record that a client is forgotten.
+    /// The disk or the table has no space for this record.
     NoRoomToForget,
     /// An operator's `FORGET` has waited for disk space for this number of milliseconds.
     DiskBusy(u64),
-    /// The journal has not stored a tombstone within this number of milliseconds.
+    /// The journal has not stored the tombstone of an operator's `FORGET` within this number of
+    /// milliseconds.
     JournalTimeout(u64),
     /// An operator's `FORGET` was answered.
     Forgotten,

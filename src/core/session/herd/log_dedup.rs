@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::link_error::LinkError;
 use crate::core::base::clock::Time;
 
-/// Remembers which failures were logged. The first failure with a reason is logged. Later failures
+/// Decides which failures are logged. The first failure with a reason is logged. Later failures
 /// with the same reason are logged at most every ten minutes, with the number of these failures.
 ///
 /// Two reasons can alternate. For example, one address of a name refuses connections, and another
@@ -81,14 +81,16 @@ impl LogDedup {
         self.count
     }
 
-    /// Forgets all failures, because the operation succeeded. The next failure is new.
+    /// Forgets all failures, because the operation succeeded. Then the next failure is logged,
+    /// whatever its reason is.
     pub fn clear(&mut self) {
         *self = LogDedup::default();
     }
 }
 
 impl fmt::Display for Repeat {
-    /// The text that follows the reason in the log line.
+    /// Writes the text that follows the reason in the log line: empty, or the number of
+    /// repetitions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Repeat::First | Repeat::Suppressed => Ok(()),

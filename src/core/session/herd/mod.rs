@@ -4,8 +4,8 @@
 //!
 //! This module stores what outlives a connection to a neighbour. The connection itself is in
 //! [`core::link`](crate::core::link), which also explains lives, positions and the lines of the
-//! protocol. A feed is a server's table as an ordered list of changes: see
-//! [`core::table::records`](crate::core::table::records).
+//! protocol, such as `SYNC` and `LIFE`. A feed is a server's table as an ordered list of changes:
+//! see [`core::table::records`](crate::core::table::records).
 
 mod clock_watch;
 mod link_error;
@@ -50,20 +50,21 @@ pub struct Herd {
     /// In the order of the settings.
     neighbours: Vec<Neighbour>,
     last_origin: Origin,
-    /// The number of records in neighbours' feeds that this server refused. If it is not 0, this
-    /// server's table does not contain everything that the herd knows.
+    /// The number of records in neighbours' feeds that this server refused. If this number is not
+    /// 0, this server's table lacks records that other servers of the herd have.
     refused_records: u64,
-    /// Whether our history was rolled back. If so, positions in our earlier lives are not valid. A
-    /// neighbour that reports such a position is sent our whole feed.
+    /// Whether our history was rolled back: an older copy of our data was restored, so some of our
+    /// changes were lost. Then positions in our earlier lives are not valid. If a neighbour reports
+    /// such a position, this server sends our whole feed to the neighbour.
     was_rolled_back: bool,
     /// The log of refused unproven peers.
     refusal_log: RefusalLog,
-    /// The connections of operators that follow the changes.
+    /// The connections of operators that have asked with `FOLLOW` for all changes of the table.
     followers: Vec<Id>,
 }
 
 impl Herd {
-    /// Creates the neighbours of the settings. None is linked yet.
+    /// Creates the neighbours of the settings. No neighbour is linked yet.
     #[must_use]
     pub fn new(neighbours: Vec<NeighbourSettings>, limits: &Limits) -> Herd {
         let neighbours = neighbours
@@ -79,18 +80,21 @@ impl Herd {
         }
     }
 
-    /// Returns the connections of operators that follow the changes.
+    /// Returns the connections of operators that have asked with `FOLLOW` for all changes of the
+    /// table.
     #[must_use]
     pub fn followers(&self) -> &[Id] {
         &self.followers
     }
 
-    /// Adds the connection of an operator that follows the changes.
+    /// Adds the connection of an operator that has asked with `FOLLOW` for all changes of the
+    /// table.
     pub fn follower_begins(&mut self, id: Id) {
         self.followers.push(id);
     }
 
-    /// Removes the connection of a follower.
+    /// Removes a connection that [`Herd::follower_begins`] has added, because the connection is
+    /// lost.
     pub fn follower_is_lost(&mut self, id: Id) {
         self.followers.retain(|other| *other != id);
     }
@@ -136,8 +140,8 @@ impl Herd {
         }
     }
 
-    /// Restores from the journal the greatest position in our feed that a `SYNC` has sent to
-    /// neighbour `name`. Does nothing if `name` is not a neighbour any more.
+    /// Restores from the journal the greatest position in our feed that a `SYNC` of this server has
+    /// sent to neighbour `name`. Does nothing if `name` is not a neighbour any more.
     pub fn restore_synced(&mut self, name: &[u8], position: u64) {
         if let Some(id) = self.find(name) {
             self.get_mut(id).set_journaled_synced(position);
@@ -167,22 +171,23 @@ impl Herd {
         self.refused_records = self.refused_records - before + records;
     }
 
-    /// Whether our history was rolled back. If so, positions in our earlier lives are not valid.
+    /// Whether our history was rolled back, so that positions in our earlier lives are not valid.
     #[must_use]
     pub fn was_rolled_back(&self) -> bool {
         self.was_rolled_back
     }
 
-    /// Our history was rolled back, and a new life begins. At its next link, each neighbour is sent
-    /// our whole feed, and is asked for its whole feed. The neighbour's records get a new origin,
-    /// so records that came from a neighbour are sent back to that neighbour too.
+    /// Prepares all neighbours for a new life of this server, which begins because our history was
+    /// rolled back. At the next link with each neighbour, this server sends its whole feed and
+    /// requests the neighbour's whole feed. The whole feed also contains records that came from
+    /// this neighbour, because the neighbour's records get a new origin.
     pub fn begin_life(&mut self) {
         self.was_rolled_back = true;
         self.iter_mut().for_each(Neighbour::reset_for_new_life);
     }
 
-    /// Handles the life `boot` from a `LIFE` of the neighbour. Returns the origin under which the
-    /// table stores the records from this life.
+    /// Handles the life `boot` from a `LIFE` line that the neighbour sent. Returns the origin under
+    /// which the table stores the records from this life.
     pub fn origin_of_life(&mut self, neighbour: NeighbourId, boot: BootId) -> Origin {
         let last_origin = &mut self.last_origin;
         self.neighbours[neighbour.0].origin_of_life(boot, || {
@@ -193,7 +198,8 @@ impl Herd {
 }
 
 impl RefusalLog {
-    /// Logs that a peer was refused.
+    /// Logs that a peer was refused for `reason`. The level is warning or debug: see
+    /// [`RefusalLog`].
     fn log_refusal(&mut self, label: impl fmt::Display, reason: &LinkError, now: Time) {
         if now.since(self.since) >= UNPROVEN_WARNING_PERIOD {
             (self.since, self.warned) = (now, 0);

@@ -24,20 +24,22 @@ pub struct NeighbourId(pub(super) usize);
 /// A position in a neighbour's feed: how far the feed was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedPosition {
-    /// The life of the neighbour to which the position belongs.
+    /// The neighbour's life in which `position` is valid.
     pub boot: BootId,
-    /// The number of a change in the neighbour's feed: all changes up to this one were received.
+    /// The number of a change in the neighbour's feed. This server has received all changes up to
+    /// this one.
     pub position: u64,
 }
 
 /// The state of dialling a neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dial {
-    /// Dialling has nothing to do: there is a link, or the other side dials.
+    /// No attempt is running or planned: there is a link, or the other side dials.
     Nothing,
     /// The neighbour's host name is being looked up.
     LookingUp,
-    /// A connection is being made, or is in the handshake. These addresses were not tried yet.
+    /// A connection is being made, or is in the handshake. The field contains the addresses that
+    /// were not tried yet.
     Trying(VecDeque<SocketAddr>),
     /// An attempt failed. The neighbour is dialled again later.
     Waiting {
@@ -73,8 +75,8 @@ struct Lag {
 }
 
 impl Lag {
-    /// The neighbour has confirmed all changes up to `confirmed`. If this does not include the
-    /// marked change, returns the time since the change was marked. Otherwise returns 0, and marks
+    /// The neighbour has confirmed all changes up to `confirmed`. If the marked change is a later
+    /// one, returns the time since the change was marked. Otherwise returns 0, and marks
     /// `confirmable`, the last change that the neighbour has to confirm, if that change is
     /// unconfirmed.
     fn measure(&mut self, confirmed: u64, confirmable: u64, now: Time) -> Duration {
@@ -88,7 +90,7 @@ impl Lag {
     }
 }
 
-/// A link that lasted at least this long resets the backoff.
+/// When a link ends that lasted at least this long, the backoff is reset.
 const STEADY_AFTER: Duration = Duration::from_secs(2);
 
 /// A server to which this server is configured to have a link.
@@ -102,7 +104,7 @@ pub struct Neighbour {
     dial: Dial,
     /// Whether the next attempt uses TLS, if TLS is offered and not required.
     tls_offer: TlsOffer,
-    /// The wait after the next failure.
+    /// The wait after the next failed attempt. The wait grows with each failure.
     backoff: Backoff,
     /// The time until which this server rejects the neighbour, because the neighbour broke the
     /// protocol after it had proven its name. Used only if the neighbour dials.
@@ -119,8 +121,9 @@ pub struct Neighbour {
     /// The position in our feed up to which the neighbour has stored everything, according to its
     /// `LIFE` and its `KEPT` lines.
     confirmed: u64,
-    /// The position in our feed up to which the neighbour has something to confirm. Changes that
-    /// came from the neighbour are not sent to it, so it confirms them only with the next `SYNC`.
+    /// The position in our feed up to which a `KEPT` of the neighbour is expected. Changes that
+    /// came from the neighbour are not sent back, so they need no confirmation of their own. The
+    /// next `KEPT` after a `SYNC` covers them.
     confirmable: u64,
     /// Whether our feed has changes that the present link has not read yet.
     has_unsent: bool,
@@ -131,11 +134,12 @@ pub struct Neighbour {
     /// The last `SYNC` of the neighbour that followed a refused record: the neighbour's life, and
     /// the position in the `SYNC`.
     sync_after_refusal: Option<(BootId, u64)>,
-    /// The comparison of the neighbour's wall clock with ours.
+    /// The last comparison of the neighbour's wall clock with ours.
     clock: ClockWatch,
     /// How far the neighbour's feed was received. When the neighbour begins a new life, the
-    /// position in the old life stays here until the first `SYNC` of the new life. If the neighbour
-    /// knows its old life, it continues its feed from this position.
+    /// position in the old life stays here until the first `SYNC` of the new life. If the
+    /// neighbour's journal still has an entry for the old life, the neighbour can continue its feed
+    /// from this position.
     received: Option<FeedPosition>,
     /// Whether `received` is in the journal.
     is_received_journaled: bool,
@@ -214,12 +218,13 @@ impl Neighbour {
         self.dial == Dial::LookingUp
     }
 
-    /// A look-up of the neighbour's host name has begun.
+    /// Stores that a look-up of the neighbour's host name has begun.
     pub fn look_up_started(&mut self) {
         self.dial = Dial::LookingUp;
     }
 
-    /// A connection is being made. If this attempt fails, the addresses in `remaining` are tried.
+    /// Stores that a connection is being made. If this attempt fails, the addresses in `remaining`
+    /// are tried.
     pub fn attempt_started(&mut self, remaining: VecDeque<SocketAddr>) {
         self.dial = Dial::Trying(remaining);
     }
@@ -238,8 +243,8 @@ impl Neighbour {
         matches!(self.dial, Dial::Waiting { until } if until <= now)
     }
 
-    /// A connection that we dialled is closed. Returns the addresses that were not tried yet, or
-    /// `None` if no attempt was running.
+    /// Sets the state to [`Dial::Nothing`], because a connection that we dialled is closed. Returns
+    /// the addresses that were not tried yet, or `None` if no attempt was running.
     pub fn take_addresses(&mut self) -> Option<VecDeque<SocketAddr>> {
         match std::mem::replace(&mut self.dial, Dial::Nothing) {
             Dial::Trying(addresses) => Some(addresses),
@@ -254,12 +259,14 @@ impl Neighbour {
         self.tls_offer.next_is_plaintext()
     }
 
-    /// A connection that we dialled has ended in this way.
+    /// Stores how a connection that we dialled has ended, for
+    /// [`Neighbour::next_dial_is_plaintext`].
     pub fn record_attempt(&mut self, outcome: AttemptOutcome) {
         self.tls_offer.record(outcome);
     }
 
-    /// An attempt to link has failed for this reason. Returns how the failure has to be logged.
+    /// Counts an attempt to link that failed for `reason`. Returns how the failure has to be
+    /// logged.
     pub fn link_failed(&mut self, reason: &LinkError, now: Time) -> Repeat {
         self.log_dedup.record(reason, now)
     }
@@ -291,9 +298,9 @@ impl Neighbour {
         self.unlinked_since
     }
 
-    /// The connection `link` has proven to be this neighbour, and is linked. The neighbour has
-    /// received our feed up to `from`. Returns the connection that `link` replaces, if there is
-    /// one.
+    /// Stores that `link` is the link to this neighbour, which has proven its name on this
+    /// connection. The neighbour has received our feed up to position `from`. Returns the
+    /// connection that `link` replaces, if there is one.
     pub fn set_linked(&mut self, link: Id, is_over_tls: bool, from: u64, now: Time) -> Option<Id> {
         self.dial = Dial::Nothing;
         self.is_over_tls = is_over_tls;
@@ -306,8 +313,8 @@ impl Neighbour {
         self.link.replace(link)
     }
 
-    /// The connection `link` has ended. Returns whether `link` was the present link. Returns
-    /// `false` if a newer connection had replaced `link`.
+    /// Stores that the connection `link` has ended. Returns whether `link` was the present link.
+    /// Returns `false` if a newer connection had replaced `link`.
     pub fn set_unlinked(&mut self, link: Id, now: Time) -> bool {
         let was_linked = self.link == Some(link);
         if was_linked {
@@ -326,16 +333,16 @@ impl Neighbour {
         }
     }
 
-    /// The neighbour broke the protocol on `link`, after it had proven its name. This server
-    /// rejects the neighbour for a time that grows with each repetition. Called only if the
-    /// neighbour dials. If this server dials, [`Neighbour::schedule_dial`] delays the next link
-    /// instead.
+    /// Rejects the neighbour for a time that grows with each repetition, because the neighbour
+    /// broke the protocol on `link` after it had proven its name. Called only if the neighbour
+    /// dials. If this server dials, [`Neighbour::schedule_dial`] delays the next link instead.
     pub fn reject_for_a_while(&mut self, link: Id, now: Time) {
         if self.link == Some(link) {
             self.reset_backoff_if_steady(now);
         }
-        // `u64::MAX` chooses the longest wait of the present backoff step. Random waits would keep
-        // servers from acting at the same moment, but here only one server waits.
+        // `u64::MAX` chooses the longest wait of the present backoff step. Elsewhere the wait is
+        // random, so that several servers do not act at the same moment. Here only one neighbour
+        // waits, so this is not needed.
         self.rejected_until = now + self.backoff.next_wait(u64::MAX);
     }
 
@@ -345,8 +352,9 @@ impl Neighbour {
         now < self.rejected_until
     }
 
-    /// The neighbour has sent that its wall clock shows `theirs`, and our wall clock shows `ours`.
-    /// Returns what has to be logged.
+    /// Compares the time `theirs`, which the neighbour sent from its wall clock, with the time
+    /// `ours` of our wall clock. Both are in nanoseconds. Returns what has to be logged, if
+    /// anything.
     pub fn compare_clocks(&mut self, theirs: u64, ours: u64) -> Option<ClockChange> {
         self.clock.compare(theirs, ours)
     }
@@ -361,8 +369,8 @@ impl Neighbour {
 
 /// The neighbour's feed.
 impl Neighbour {
-    /// The neighbour is in the life `boot`. Returns the origin of the records from this life. If
-    /// `boot` is not the last known life, calls `new` for the origin, and stores both.
+    /// Returns the origin of the records from the neighbour's life `boot`. If `boot` is not the
+    /// last known life, calls `new` to create this origin, and stores `boot` and the origin.
     pub(super) fn origin_of_life(&mut self, boot: BootId, new: impl FnOnce() -> Origin) -> Origin {
         match self.life {
             Some((known, origin)) if known == boot => origin,
@@ -374,8 +382,8 @@ impl Neighbour {
         }
     }
 
-    /// Whether another life of the neighbour than `boot` is stored. Returns `false` if no life is
-    /// stored.
+    /// Whether the last known life of the neighbour is another life than `boot`. Returns `false` if
+    /// no life is stored.
     #[must_use]
     pub fn had_another_life(&self, boot: BootId) -> bool {
         self.life.is_some_and(|(known, _)| known != boot)
@@ -387,7 +395,7 @@ impl Neighbour {
         self.received
     }
 
-    /// The neighbour's feed of the life `boot` was received up to `position`.
+    /// Stores that the neighbour's feed of the life `boot` was received up to `position`.
     pub fn set_received(&mut self, boot: BootId, position: u64) {
         let received = Some(FeedPosition { boot, position });
         self.is_received_journaled &= self.received == received;
@@ -401,7 +409,7 @@ impl Neighbour {
         self.received.filter(|_| !self.is_received_journaled)
     }
 
-    /// The journal contains the position that [`Neighbour::received`] returns.
+    /// Stores that the journal contains the position that [`Neighbour::received`] returns.
     pub fn mark_received_journaled(&mut self) {
         self.is_received_journaled = true;
     }
@@ -421,8 +429,8 @@ impl Neighbour {
         std::mem::replace(&mut self.refused_records, records)
     }
 
-    /// This server received a `SYNC` with `position` in the neighbour's life `boot`, after it had
-    /// refused records on the same link.
+    /// Stores the `position` of a `SYNC` that the neighbour sent in its life `boot`, after this
+    /// server had refused records on the same link.
     pub fn set_sync_after_refusal(&mut self, boot: BootId, position: u64) {
         self.sync_after_refusal = Some((boot, position));
     }
@@ -447,34 +455,36 @@ impl Neighbour {
         self.synced
     }
 
-    /// Returns the greatest position in our feed that we sent to the neighbour in a `SYNC` line, in
-    /// any of our lives. It is from the journal. If the data directory is an older copy, the
+    /// Returns the greatest position in our feed that we sent to the neighbour in a `SYNC` line in
+    /// any of our lives, according to the journal. If the data directory is an older copy, the
     /// journal lacks later positions.
     #[must_use]
     pub fn journaled_synced(&self) -> u64 {
         self.journaled_synced
     }
 
-    /// A `SYNC` sends `position` to the neighbour.
+    /// Stores that a `SYNC` of ours sends `position` to the neighbour.
     pub fn set_synced(&mut self, position: u64) {
         self.synced = self.synced.max(position);
     }
 
-    /// Returns the greatest position that a `SYNC` has sent in our present life, if the journal
-    /// does not contain this position yet.
+    /// Returns the greatest position that a `SYNC` of ours has sent to the neighbour in our present
+    /// life, if the journal does not contain this position yet.
     #[must_use]
     pub fn unjournaled_synced(&self) -> Option<u64> {
         (self.synced > self.journaled_synced).then_some(self.synced)
     }
 
-    /// The journal contains that `position` was sent to the neighbour.
+    /// Stores that, according to the journal, a `SYNC` of ours has sent `position` to the
+    /// neighbour.
     pub fn set_journaled_synced(&mut self, position: u64) {
         self.journaled_synced = position;
     }
 
-    /// The present link has read our feed up to `position`. `needs_confirmation` is whether that
-    /// put something into its output that the neighbour confirms. `has_unsent` is whether there is
-    /// more to read.
+    /// Stores that the present link has read our feed up to `position`. `needs_confirmation` is
+    /// whether the neighbour has to confirm `position`. This is `false` if the link has nothing to
+    /// send, because all changes that were read came from the neighbour. `has_unsent` is whether
+    /// the feed contains more changes to read.
     #[inline]
     pub fn feed_read(&mut self, position: u64, needs_confirmation: bool, has_unsent: bool) {
         if needs_confirmation {
@@ -483,7 +493,7 @@ impl Neighbour {
         self.has_unsent = has_unsent;
     }
 
-    /// Returns the position in our feed up to which the neighbour has something to confirm. Our
+    /// Returns the position in our feed up to which a `KEPT` of the neighbour is expected. Our
     /// latest change is `last_seq`.
     fn confirmable(&self, last_seq: u64) -> u64 {
         match self.has_unsent {
@@ -499,12 +509,12 @@ impl Neighbour {
         self.confirmed
     }
 
-    /// A `KEPT` of the neighbour confirms that the neighbour has stored all changes up to
-    /// `position`. Our latest change is `last_seq`.
+    /// Handles a `KEPT` of the neighbour, which confirms that the neighbour has stored all changes
+    /// of our feed up to `position`. Our latest change is `last_seq`.
     ///
     /// # Errors
-    /// If `position` is greater than all positions that a `SYNC` has sent. The error is the
-    /// greatest position that was sent.
+    /// `position` is greater than all positions that a `SYNC` of ours has sent to the neighbour in
+    /// our present life. The error contains the greatest of these positions.
     pub fn confirm(&mut self, position: u64, last_seq: u64, now: Time) -> Result<(), u64> {
         if position > self.synced {
             return Err(self.synced);
@@ -514,8 +524,9 @@ impl Neighbour {
         Ok(())
     }
 
-    /// Returns for how long the marked change of `Lag` has been unconfirmed, or 0. Our latest
-    /// change is `last_seq`.
+    /// Returns for how long the neighbour has not confirmed one of our changes, or 0. Only one
+    /// change is measured at a time. When the neighbour has confirmed this change, the latest
+    /// unconfirmed change is measured next. Our latest change is `last_seq`.
     pub fn lag(&mut self, last_seq: u64, now: Time) -> Duration {
         let confirmable = self.confirmable(last_seq);
         self.lag.measure(self.confirmed, confirmable, now)
@@ -533,7 +544,8 @@ impl Neighbour {
         std::mem::replace(&mut self.peer_refused_records, records)
     }
 
-    /// A new life of this server begins: see [`Herd::begin_life`](super::Herd::begin_life).
+    /// Resets what was stored about our feed and the neighbour's feed, because a new life of this
+    /// server begins: see [`Herd::begin_life`](super::Herd::begin_life).
     pub(super) fn reset_for_new_life(&mut self) {
         self.life = None;
         self.synced = 0;
@@ -556,8 +568,8 @@ mod tests {
         let mut of =
             |confirmed, last_seq, second| lag.measure(confirmed, last_seq, at(second)).as_secs();
         assert_eq!(of(0, 0, 1), 0);
-        // The neighbour is always a hundred changes behind, but confirms each within a second or
-        // two.
+        // The neighbour is always a hundred changes behind, but confirms each change within a
+        // second or two.
         for second in 1..100 {
             assert_eq!(of(second * 100, second * 100 + 100, second), 0);
         }

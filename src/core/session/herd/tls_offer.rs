@@ -13,8 +13,9 @@
 //!       └────────────────────────────────────────┘
 //! ```
 //!
-//! Each row is the setting of one side, and each column is the setting of the other side. The
-//! result is the same, whichever side dials:
+//! The table shows how two servers link. Each row is the `mode` of `[peers.tls]` in the config of
+//! one server, and each column is that of the other server. "none" means that the config has no
+//! `[peers.tls]`. The result is the same, whichever server dials:
 //!
 //! | | none | `offered` | `required` |
 //! |---|---|---|---|
@@ -37,7 +38,8 @@ pub enum AttemptOutcome {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TlsOffer {
     next_is_plaintext: bool,
-    /// Whether the last attempt used TLS and was not answered.
+    /// Whether the last attempt used TLS and was not answered, but the attempt before it was not
+    /// such an attempt.
     is_unanswered: bool,
 }
 
@@ -48,7 +50,7 @@ impl TlsOffer {
         self.next_is_plaintext
     }
 
-    /// Stores how a dialled connection ended. The next attempt depends on this.
+    /// Chooses between TLS and plain text for the next attempt, from how the last attempt ended.
     pub fn record(&mut self, outcome: AttemptOutcome) {
         *self = match outcome {
             AttemptOutcome::TlsRefused => TlsOffer {
