@@ -8,7 +8,7 @@
 //!
 //! Each row of this table is a layer. A layer imports only from layers below it; a test checks the
 //! imports. The kinds of session import nothing from each other, with one exception: [`client`]
-//! imports [`places`], because a client asks Places (`WHATSAT`).
+//! imports [`places`], because the command `WHATSAT` of a client asks Google Places.
 //!
 //! | layer | what it is for |
 //! |---|---|

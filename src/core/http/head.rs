@@ -1,5 +1,5 @@
-//! The head of a request: the request line and the header. A head that parsers read differently is
-//! refused.
+//! The head of a request: the request line and the header. A head that two parsers could read
+//! differently is refused.
 //!
 //! If a proxy and a server read the same bytes differently, an attacker can smuggle a request past
 //! the proxy (RFC 9112, section 11.2). So the following are refused, and the connection is closed:
@@ -19,9 +19,9 @@ const END: &[u8] = b"\r\n\r\n";
 /// What the connection does after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
-    /// It stays open for another request.
+    /// The connection stays open for another request.
     Keep,
-    /// It is closed.
+    /// The connection is closed.
     Close,
 }
 
@@ -121,7 +121,7 @@ impl fmt::Display for HeadError {
 /// head and its length in bytes, or `None` if the head is not complete.
 ///
 /// # Errors
-/// The bytes are not the beginning of a valid head, whatever bytes follow.
+/// The bytes cannot be the beginning of a valid head.
 pub fn parse(input: &[u8], most: usize) -> Result<Option<(Head<'_>, usize)>, HeadError> {
     // One empty line before the request line is allowed (RFC 9112, section 2.2).
     let start = if input.starts_with(b"\r\n") { 2 } else { 0 };

@@ -4,9 +4,9 @@
 //! browser treats this port as the page's own origin, and the page can read every answer. The
 //! browser sends the page's host name in `Host`. So a request with an unknown name is refused.
 //!
-//! An IP address in `Host` needs no DNS, so DNS rebinding cannot use it. An exposed port accepts
-//! every IP address. Reason: health checks use the address of a container or of a port mapping,
-//! which this server does not know.
+//! An IP address in `Host` needs no DNS, so DNS rebinding cannot use it. A port that other machines
+//! may reach (`HttpSettings::is_exposed`) accepts every IP address, because health checks use the
+//! address of a container or of a port mapping, which this server does not know.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -25,8 +25,8 @@
 //! ```
 //!
 //! Requests that arrive together are answered in their order. At most one answer is begun for each
-//! write to the socket. So a connection with many requests does not make a turn long. A turn is one
-//! iteration of the event loop.
+//! write to the socket. So a connection with many requests does not make a turn (one iteration of
+//! the event loop) long.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -144,7 +144,7 @@ enum Cause {
     HeadLate,
     /// No request came for `limits.http_idle_ms`.
     Idle,
-    /// This connection was idle, and is closed to make way for a new one.
+    /// The connection was idle, and is closed so that the node can accept a new connection.
     Displaced,
     /// The server is stopping.
     Stopped,
@@ -198,8 +198,8 @@ pub struct HttpConnection {
     /// Requests that wait, or the beginning of a request.
     input: Buffer,
     output: Buffer,
-    /// The query whose answer needs facts about the process, until these facts arrive. `Some` only
-    /// in `Awaiting`.
+    /// The query whose answer needs facts about the process, such as its memory, until the node has
+    /// these facts. `Some` only in `Awaiting`.
     measured: Option<Query>,
     /// Whether the input has ended. This is independent of the state, because the input can end in
     /// each state.
@@ -339,7 +339,7 @@ impl HttpConnection {
         }
     }
 
-    /// Closes the connection if it is idle, to make way for a new one.
+    /// Closes the connection if it is idle, so that the node can accept a new connection.
     pub fn displace(&mut self) {
         if self.idle_since().is_some() {
             self.enter(Cause::Displaced, State::Closing { linger: Linger::No });
@@ -475,7 +475,7 @@ impl HttpConnection {
         after
     }
 
-    /// Begins to measure how long the output waits.
+    /// Begins to measure how long the output waits for the socket, unless output waits already.
     fn begin_output(&mut self, now: Time) {
         if self.output.is_empty() {
             self.since = now;
@@ -492,7 +492,7 @@ impl HttpConnection {
         self.state = state;
     }
 
-    /// Closes the connection after its output.
+    /// Begins to close the connection: its output is still sent, then the connection lingers.
     fn close(&mut self, cause: Cause) {
         self.head_since = None;
         let linger = Linger::Long;
@@ -557,7 +557,7 @@ impl Protocol for HttpConnection {
         }
     }
 
-    /// Requests that arrived before the end are still answered.
+    /// Records that the input has ended. Requests that arrived before the end are still answered.
     #[cold]
     fn eof_received(&mut self, _: StreamEnd, _: &mut Context<'_>) -> Option<Effect> {
         self.has_ended = true;
@@ -581,7 +581,8 @@ impl Protocol for HttpConnection {
         Some(Effect::Lost)
     }
 
-    /// The node does not call this, because no request to this port waits for disk space.
+    /// Runs the next request. The node does not call this method, because no request to this port
+    /// waits for disk space.
     fn resume_input(&mut self, context: &mut Context<'_>) -> Option<Effect> {
         match self.output.is_empty() {
             true => self.run(context),
@@ -623,7 +624,8 @@ impl Protocol for HttpConnection {
         None
     }
 
-    /// An answer that has begun is still sent. A request whose answer has not begun is discarded.
+    /// Closes an idle connection, or a connection after the answer that has begun. A request whose
+    /// answer has not begun is discarded.
     fn stop(&mut self, context: &mut Context<'_>) {
         match self.state {
             State::Reading => {
@@ -700,7 +702,7 @@ impl Protocol for HttpConnection {
 
     #[cold]
     fn deadline(&self, limits: &Limits) -> Option<Time> {
-        // The node answers within the same turn.
+        // This state needs no deadline, because the node answers within the same turn.
         if matches!(self.state, State::Awaiting(_)) {
             return None;
         }

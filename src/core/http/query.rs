@@ -26,8 +26,8 @@ pub enum Query {
     Client(Vec<u8>),
 }
 
-/// The part of a list that has not been written yet. The entries of the list are in the order of
-/// their indices in a table.
+/// The part of a list that has not been written yet. The answer is made in steps, and each step
+/// writes some entries. The entries of the list are in the order of their indices in a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Page {
     /// The index at which the next step begins.
