@@ -159,7 +159,7 @@ fn a_failed_address_starts_the_next_attempt_at_once() {
     let second = scene.tries("192.0.2.1");
     scene.at(20).lost(second, "Connection refused");
     scene.tries("::2");
-    // A failure restarts the 250 ms until the next attempt, so it begins at 270 ms.
+    // A failure restarts the 250 ms until the next attempt, so the next attempt begins at 270 ms.
     scene.at(250).tries_none();
     scene.at(269).tries_none();
     scene.at(270).tries("192.0.2.2");

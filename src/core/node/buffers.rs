@@ -13,7 +13,8 @@ use crate::core::session::herd::LinkError;
 use crate::core::session::protocol::Protocol;
 use crate::core::session::tls::TlsSession;
 
-/// The part of the budget that idle clients over TLS leave to buffers: a quarter.
+/// The buffers of idle clients over TLS may use the budget except a quarter. This divisor gives the
+/// quarter, which is for connections that are not idle.
 const NON_IDLE_DIVISOR: u64 = 4;
 
 /// Returns the number of idle clients over TLS for which `limits.buffer_bytes` is enough. Further
@@ -47,7 +48,7 @@ impl Slot {
 
     /// Returns the connection's kind, or `None` if the connection is never evicted. A link to a
     /// known neighbour is never evicted: its buffers are small, because unsent records stay in the
-    /// feed.
+    /// table's feed (the list of changes that all links share).
     fn evictable(&self) -> Option<EvictableKind> {
         match &self.session {
             Session::Client(_) => Some(EvictableKind::Client),
@@ -60,8 +61,8 @@ impl Slot {
     }
 
     /// Returns the connection's rank. Connections with a greater rank are evicted first. The rank
-    /// is bytes times age, then bytes. Bytes that an idle TLS connection holds too do not count in
-    /// the product.
+    /// is bytes times age, then bytes. For the product, only the bytes count that the connection
+    /// holds above what it would hold if it were idle.
     fn rank(&self, now: Time) -> (u64, u64) {
         let bytes = self.usage.bytes_above(self.idle_held_bytes());
         let age_ms = self.usage.age(now).as_millis() as u64;

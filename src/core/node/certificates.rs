@@ -36,8 +36,9 @@ fn wall(now: Now) -> UnixTime {
 }
 
 impl Node {
-    /// Schedules the first check of this server's own certificates in one day. At a start and at a
-    /// reload, other code warns of certificates that expire soon.
+    /// Schedules the first check of this server's own certificates in one day. The first check is
+    /// not needed earlier: the configuration warns at start of certificates that expire soon, and
+    /// `handle_reload` warns at a reload.
     pub(super) fn watch_own_certificates(&mut self, now: Now) {
         self.certificates.next_own_check = now.time + DAY;
         self.watch_certificates(now);

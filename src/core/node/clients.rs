@@ -185,7 +185,7 @@ impl Node {
             Phase::Running => {}
             Phase::Draining => self.end_drain_soon(),
             Phase::Stopping | Phase::Overdue => {
-                self.mark_all_dirty(); // links that have records left send them now
+                self.mark_all_dirty(); // links that have unsent records send them now
                 self.tally.log_budget.log_left_out(&self.settings.limits);
             }
         }

@@ -93,7 +93,7 @@ impl Node {
         match self.session(id) {
             Some(session) if session.link().is_some() => self.tls_of_link(id, now),
             Some(session) if session.exchange().is_some() => self.tls_of_exchange(id, now),
-            Some(_) | None => Ok(None), // the other kinds are never dialled
+            Some(_) | None => Ok(None), // the server dials no other kind
         }
     }
 

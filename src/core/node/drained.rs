@@ -15,7 +15,8 @@ fn connect(node: &mut Node, count: u16) -> Vec<ConnId> {
 }
 
 /// Handles the deadlines that are due at `ms`, and flushes the dirty connections. Returns the
-/// clients whose writing side is shut down. The connections of these clients are lost at once.
+/// connections whose writing side the server has shut down. These connections, and those that the
+/// server closes, are lost at once.
 fn turn(node: &mut Node, ms: u64) -> Vec<ConnId> {
     node.handle_deadlines(at(ms));
     let mut finished = Vec::new();

@@ -6,7 +6,7 @@
 //!
 //! The caller closes the clients' port when [`Node::is_draining`] is true. A closed port refuses
 //! connections, so a load balancer chooses another server at once. A client whose connection the
-//! kernel had completed before is served and drained like the others.
+//! kernel had completed before the port was closed is served and drained like the others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Node {
             told: 0,
         };
         // The first step comes later. Until then, a client whose connection the kernel had
-        // completed can send a command.
+        // completed before the drain can send a command.
         self.drain_again(ends.min(now.time + LEAST_STEP));
     }
 

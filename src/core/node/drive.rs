@@ -134,8 +134,8 @@ fn perform_requests(node: &mut Node, io: &mut impl Io, now: Now) {
     }
 }
 
-/// Starts all disk work that is due. The caller uses this instead of [`drive`] while the server
-/// starts or ends.
+/// Starts all disk work that is due. While the server starts or ends, the event loop calls this
+/// function instead of [`drive`].
 pub fn perform_disk_work(node: &mut Node, io: &mut impl Io, now: Now) {
     while let Some(work) = node.poll_disk_work(now) {
         if let Some(done) = io.perform(node, work) {

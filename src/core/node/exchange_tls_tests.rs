@@ -112,7 +112,7 @@ impl Scene {
         output.len()
     }
 
-    /// Passes all bytes that Places has to send to the node.
+    /// Passes to the node all bytes that Places has written.
     fn answer(&mut self) {
         let mut answer = Vec::new();
         self.places.write_tls(&mut answer).unwrap();

@@ -6,10 +6,11 @@
 //! own clock has reached the end of the time to live. The table never returns expired records. A
 //! sweep, which is a search of the table in small steps, removes them.
 //!
-//! A tombstone expires in the same way, and later than the record that it replaced. A record that
-//! won by a greater epoch can have an earlier effective time than the record that it replaced. Then
-//! the winner expires first. A server that has not received the winner can send the older record
-//! again, until the older record expires too.
+//! A tombstone expires in the same way, and later than the record that it replaced. A record with a
+//! greater epoch (see `core/table/records.rs`) replaces a record even if its time is earlier. So
+//! the winner can have an earlier effective time than the record that it replaced, and can expire
+//! first. Until the replaced record expires too, a server that has not received the winner can send
+//! the replaced record again.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ impl Node {
         }
     }
 
-    /// A step of the sweep is due.
+    /// Runs one step of the sweep, and schedules the next step.
     pub(super) fn sweep_due(&mut self, now: Now) {
         self.begin_expiry(now);
         self.expired += self.records.sweep(SLOTS_PER_STEP) as u64;

@@ -1,4 +1,5 @@
-//! Tests of a neighbour that dials while an attacker floods the neighbours' port. The time is
+//! Tests of a neighbour that dials while an attacker floods the neighbours' port. A *slot* is the
+//! right to one connection to this port whose peer has not proven its name yet. The time is
 //! virtual.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -24,7 +25,7 @@ const NONCE: Nonce = [9; 16];
 /// Returns the source address of the attacker's connection with this number.
 type Flood = fn(u64) -> IpAddr;
 
-/// Jaquez, which Riley dials.
+/// The server Jaquez, and its neighbour Riley, which dials Jaquez.
 struct Scene {
     node: Node,
     ms: u64,
@@ -92,9 +93,9 @@ impl Scene {
         &self.node.tally.counters
     }
 
-    /// Riley dials from `from`, with the waits of a server, until it is linked. Meanwhile an
-    /// attacker makes connections from the addresses that `flood` returns. Returns the milliseconds
-    /// from the first dial until the link.
+    /// Lets Riley dial from the address `from`, and wait between attempts as a server does, until
+    /// Riley is linked. Meanwhile an attacker makes connections from the addresses that `flood`
+    /// returns. Returns the milliseconds from the first dial until the link.
     fn links_within(&mut self, from: IpAddr, flood: Flood) -> Option<u64> {
         let begun = self.ms;
         let (mut number, mut wait, mut dial_at) = (0, 100, begun + 1_000);
@@ -227,7 +228,7 @@ fn only_old_unproven_connections_are_displaced() {
     scene.turn();
     assert!(scene.node.session(first).is_none() && scene.node.session(second).is_some());
     assert_eq!(scene.counters().unproven_displaced, 1);
-    // A connection that is closing gives up its slot at once.
+    // A connection that is closing loses its slot at once.
     let now = at(scene.ms);
     scene.node.handle_data_received(third, b"nonsense\n", now);
     scene.node.handle_data_received(second, b"HERD ", now);

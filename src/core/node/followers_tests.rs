@@ -1,5 +1,6 @@
 //! Tests of operators that follow the changes: which lines they get, when they get them, and how
-//! their connections are closed.
+//! their connections are closed. A *life* is the time from one start of a server until the next. A
+//! *position* is `<life>-<number of a change>`.
 
 use std::net::SocketAddr;
 
@@ -100,8 +101,8 @@ impl Scene {
         while self.node.poll_dirty().is_some() {}
     }
 
-    /// The disk reports all work that is done and not reported yet. From now on, it reports work at
-    /// once.
+    /// The disk reports all work that is done and not reported yet. From now on, the disk reports
+    /// its work at once.
     fn disk_goes_on(&mut self) {
         (self.appends_wait, self.syncs_wait) = (false, false);
         for done in std::mem::take(&mut self.waiting) {
@@ -172,8 +173,8 @@ impl Scene {
         (id, self.take(id).0)
     }
 
-    /// Connects a follower that begins at `start`. Returns the connection and its output, without
-    /// the life in positions.
+    /// Connects a follower that begins at `start`. Returns the connection and its output, in which
+    /// each position has only the number of the change.
     fn follow(&mut self, start: &str) -> (ConnId, String) {
         let (id, told) = self.operator(&format!("FOLLOW {start}"));
         (id, self.short(&told))
@@ -344,8 +345,9 @@ fn a_position_of_an_earlier_life_resumes_up_to_the_end_of_that_life() {
             "{told}"
         );
     }
-    // The positions are after the end of life aa, and after the end of life bb. In the last row,
-    // the machine was restarted, so it may have lost power.
+    // The first two positions are after the last change of life aa and of life bb. In the last row,
+    // the machine was restarted, so it may have lost power, and with it the last changes of life
+    // bb.
     for (start, machine, reason) in [
         ("00000000000000aa-2", 1, "fewer changes"),
         ("00000000000000bb-4", 1, "fewer changes"),
@@ -383,8 +385,9 @@ fn a_change_waits_until_the_journal_has_what_replaced_the_changes_before_it() {
     for (name, time) in [("a", 3), ("c", 3)] {
         scene.say(&format!("IAMAT {name} +1+2 {time}"));
     }
-    // Change 3 replaces the record of change 1, and is not in the journal yet. After a crash, the
-    // record of change 1 would be back.
+    // Change 3 replaces the record of change 1, and is not in the journal yet. So change 2 is not
+    // sent yet: after a crash, the server would have the record of change 1 again, and a follower
+    // that got only change 2 would lack it.
     scene.appends_wait = true;
     scene.say("IAMAT a +1+2 4");
     let (follower, told) = scene.follow("all");

@@ -1,8 +1,8 @@
-//! Whether a [`Node`] should get clients. `/healthz/ready` answers this.
+//! Decides whether a [`Node`] should get clients. `/healthz/ready` returns the result.
 //!
-//! Readiness is not liveness: a restart does not help a server that is not ready. A neighbour that
-//! is down does not make this server unready. Otherwise one failure would take the whole herd out
-//! of service.
+//! Readiness is not liveness: a server that is not ready should not be restarted, because a restart
+//! does not help. A neighbour that is down does not make this server unready. Otherwise one failure
+//! would take the whole herd out of service.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Unready {
     Draining,
     /// The disk has no space for new records.
     DiskRefuses {
-        /// The time since the disk refused space, in milliseconds.
+        /// How long the disk has refused space, in milliseconds.
         for_ms: u64,
         /// The number of bytes that must be free.
         wanted_bytes: u64,
@@ -56,8 +56,8 @@ impl fmt::Display for Unready {
 
 impl Node {
     /// Returns the reasons why the server should get no clients now. The list is empty if the
-    /// server is ready. Reading the journal is no reason: the server answers no request before that
-    /// is done.
+    /// server is ready. A server that still reads its journal at start answers no request, so the
+    /// list needs no reason for that.
     #[must_use]
     pub fn unready(&self, now: Time) -> Vec<Unready> {
         let mut reasons = Vec::new();
@@ -81,7 +81,8 @@ impl Node {
             Some(Condition::Healthy | Condition::Busy { .. }) | None => {}
         }
         let limits = &self.settings.limits;
-        // By this time, a running neighbour that dials this server has made at least one attempt.
+        // Until this time, each running neighbour that dials this server makes at least one
+        // attempt.
         let tried_at = self
             .began
             .time

@@ -17,7 +17,7 @@ use crate::core::session::context::Context;
 
 impl Node {
     /// Accepts a connection to the HTTP port. If `limits.max_http_connections` are open, the
-    /// connection that has been idle longest is closed. Otherwise idle connections could keep an
+    /// connection that has been idle longest is closed, so that idle connections cannot keep an
     /// operator out. Returns `None` if the server is stopping, or if no connection is idle.
     pub(super) fn http_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         if self.phase.is_stopping() {
@@ -86,7 +86,8 @@ impl Node {
         }
     }
 
-    /// The shell has measured the facts about the process that an answer needs.
+    /// Makes the answer that waits for `facts` about the process, which the shell has just
+    /// measured.
     pub(super) fn measured(&mut self, id: ConnId, facts: &ProcessFacts, now: Now) {
         let Some(Session::Http(http)) = self.session(id) else {
             return;

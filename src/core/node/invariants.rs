@@ -34,7 +34,7 @@ impl Node {
         self.calls.check_invariants()
     }
 
-    /// Checks that the flags `is_dirty`, `awaits_disk_space` and `held` of each connection agree
+    /// Checks that the flags `is_dirty`, `awaits_disk_space` and `is_held` of each connection agree
     /// with the three lists of connections. Also checks that each armed deadline is in the heap.
     fn check_lists(&self) -> Result<(), String> {
         let dirty: Vec<ConnId> = self.dirty.iter().collect();
@@ -67,8 +67,8 @@ impl Node {
     }
 
     /// Checks that the budget's sums are the sum of the counted bytes of all connections, and the
-    /// bytes of waiting answers. Also checks that the count of each connection is current, unless
-    /// the connection is dirty.
+    /// bytes of waiting answers. Also checks that the counted bytes of each connection are the
+    /// bytes that it holds now, unless the connection is dirty.
     fn check_buffers(&self) -> Result<(), String> {
         let mut counted = 0;
         for (id, slot) in self.sessions.iter() {
@@ -157,8 +157,8 @@ impl Node {
     }
 
     /// Checks that the link of each neighbour is a connection to that neighbour. Each unproven link
-    /// must be closing or in `unproven`. The feed must have the readers of all links, and at most
-    /// two more.
+    /// must be closing or in `unproven`. The feed (the table's list of changes) must have the
+    /// readers of all links, and at most two more.
     fn check_links(&self) -> Result<(), String> {
         for neighbour_id in self.herd.ids() {
             let neighbour = self.herd.get(neighbour_id);
@@ -210,8 +210,9 @@ impl Node {
         Ok(())
     }
 
-    /// Checks that the connections in the pool are idle, and that each exchange is listed in its
-    /// call. Also checks the number of connections to Places.
+    /// Checks that the connections in the pool are idle, and that each exchange (a connection to
+    /// Places) is listed in its call (the question that it carries). Also checks the number of
+    /// connections to Places.
     fn check_exchanges(&self) -> Result<(), String> {
         let exchange = |id: ConnId| self.sessions.get(id)?.session.exchange();
         for &id in self.calls.idle_connections() {

@@ -90,8 +90,9 @@ impl Journal {
 }
 
 impl Node {
-    /// From now on, accepted records are written to a journal. Next, call [`Node::restore`] for
-    /// each entry of the journal, then [`Node::journal_opened`], all before any other event.
+    /// Begins to use a journal: from now on, accepted records are written to it. Next, call
+    /// [`Node::restore`] for each entry of the journal, then [`Node::journal_opened`], all before
+    /// any other event.
     pub fn keep_journal(&mut self, fsync: Fsync) {
         let neighbours = self.herd.iter();
         // Each neighbour has two entries in the journal: `Received`, how far its feed was received,
@@ -137,8 +138,8 @@ impl Node {
                 match At::parse(line).map(|at| self.records.restore(seq, epoch, line, &at)) {
                     Some(Merge::Accepted | Merge::Stale | Merge::Expired) => {}
                     Some(Merge::Full | Merge::UnknownServer | Merge::NotAdmitted) | None => {
-                        // The sequence number stays used, because neighbours may have received the
-                        // change.
+                        // No other change may get this sequence number, because neighbours may have
+                        // received this change.
                         self.records.skip_seq(seq);
                         warn!(
                             "journal: change {seq} is no record that this version understands; it was left out"
@@ -159,8 +160,9 @@ impl Node {
                 position,
             } => {
                 // A compaction does not copy expired records. So the last changes up to `position`
-                // may be missing from the journal. Their numbers must stay used. Otherwise the
-                // neighbour's position would look like a rollback of this server's data.
+                // may be missing from the journal. No new change may get one of their numbers.
+                // Otherwise the neighbour would already have a greater position than this server's
+                // last change, as if this server's data had been rolled back.
                 self.records.skip_seq(position);
                 self.herd.restore_synced(neighbour, position);
             }
@@ -298,8 +300,8 @@ impl Node {
         journal.map_or(u64::MAX, |journal| journal.durability.appended_through())
     }
 
-    /// Marks the connections in `held` dirty, because the journal may now allow more of their
-    /// output.
+    /// Marks the connections in `held` dirty, because more changes may have been written, so that
+    /// more of the waiting output may be sent.
     pub(super) fn release_held(&mut self) {
         let Some(journal) = &mut self.journal else {
             return;
@@ -339,7 +341,8 @@ impl Node {
         }
     }
 
-    /// A deadline of the journal has been reached.
+    /// Handles [`Timer::Journal`]: closes connections that waited too long for the disk, and writes
+    /// the positions that are due. The next disk work is taken later in this turn.
     pub(super) fn journal_due(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else {
             return;

@@ -1,8 +1,8 @@
 //! The metrics of a [`Node`], for Prometheus.
 //!
 //! The values of a label are fixed, or are the neighbours or certificate files of the
-//! configuration. So the text does not grow with the number of clients. No code here loops over the
-//! clients or the records. So the time of a scrape does not grow with their number either.
+//! configuration. So the text does not grow with the number of clients. The time of a scrape does
+//! not grow with the number of clients or records either, because no code here loops over them.
 //!
 //! A new counter needs no line here, because all
 //! [`Counters`](crate::core::session::tally::Counters) become metrics.

@@ -17,16 +17,18 @@
 //! 2. [`drive`] handles the deadlines that are due. Then it repeats three steps until nothing is
 //!    left to do: requests, disk work, and each *dirty* connection, links first. A connection is
 //!    dirty if its output or its disposition (stay open, finish or close) may have changed. Disk
-//!    work starts first, because answers wait for it. If a connection has to close, its output is
-//!    written first.
+//!    work starts before the connections are written, because answers wait for disk work. If a
+//!    connection has to close, its output is written first.
 //!
-//! A new round of dirty connections begins with a check of the buffers of all connections. If they
-//! hold more than `limits.buffer_bytes`, some connections are closed in this round.
+//! The connections that are dirty at the same time make a round. A round begins with a check of the
+//! buffers of all connections. If the buffers hold more than `limits.buffer_bytes`, some
+//! connections are closed in this round.
 //!
 //! Nearly all events run inside one function, `Node::handle`. After the event, this function gives
 //! connections to waiting calls, and answers to clients, because any event can make that possible.
-//! A call is one question to Google Places. The exceptions are `handle_writable`, `handle_reload`
-//! and `handle_secrets`: they do not change calls.
+//! A call is one question to Google Places. The exceptions are `handle_writable`, `handle_flushed`,
+//! `handle_turn_ended`, `handle_reload` and `handle_secrets`, because these events do not change
+//! calls.
 //!
 //! # Sessions
 //!
@@ -41,7 +43,7 @@
 //! |---|---|
 //! | [`Client`](crate::core::client::Client) | [`client::Effect`](crate::core::client::Effect): Places has to be asked; the connection is lost |
 //! | [`Proxied`](crate::core::client::proxied::Proxied) | [`proxied::Effect`](crate::core::client::proxied::Effect): the header named the client; the connection is refused; the connection is lost |
-//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; the connection is lost |
+//! | [`Link`](crate::core::link::Link) | [`link::Effect`](crate::core::link::Effect): the link replaces another one; this server's data was rolled back to an older copy; an operator asks for a drain; the connection is lost |
 //! | [`Exchange`](crate::core::places::exchange::Exchange) | [`exchange::Effect`](crate::core::places::exchange::Effect): the TLS handshake is done; the response is complete; the exchange failed; the connection is lost |
 //! | [`HttpConnection`](crate::core::http::HttpConnection) | [`http::Effect`](crate::core::http::Effect): an answer has to be made; the next step of an answer has to be made; the connection is lost |
 //!
@@ -158,13 +160,13 @@ struct Slot {
     tls: Option<Box<TlsSession>>,
     /// Whether the connection is on the list of [`Node::poll_dirty`].
     is_dirty: bool,
-    /// The connection's earliest deadline in the heap.
+    /// The connection's earliest entry in the heap of deadlines. `None` if it has no entry.
     armed: Option<Time>,
-    /// Whether the connection is in `Journal::awaiting_space`.
+    /// Whether the connection is in `Journal::awaiting_space`, because it waits for disk space.
     awaits_disk_space: bool,
     /// When the node accepted or dialled the connection.
     since: Time,
-    /// Whether the connection is in `Journal::held`.
+    /// Whether the connection is in `Journal::held`, because its answers wait for a journal write.
     is_held: bool,
     /// The number of bytes of the connection's buffers, as last counted.
     usage: BufferUsage,
@@ -402,9 +404,9 @@ impl Node {
         node
     }
 
-    /// Returns the id of the server's present life. A life begins when the process starts. It also
-    /// begins when a neighbour's position shows that the server's data was rolled back to an older
-    /// copy.
+    /// Returns the id of the server's present life. A life begins when the process starts. A life
+    /// also begins when a neighbour reports a change of this server that the server no longer has:
+    /// then the server's data was rolled back to an older copy.
     #[must_use]
     pub fn boot(&self) -> BootId {
         self.boot
@@ -430,15 +432,17 @@ impl Node {
         outcome
     }
 
-    /// A client connected. Returns `None` if there are too many clients, if the server is stopping,
-    /// or if TLS cannot begin. After `None`, the caller closes the socket.
+    /// A client connected. Returns `None` if the server is stopping, if TLS cannot begin, or if
+    /// there are too many clients and too many rejected clients are being answered already. After
+    /// `None`, the caller closes the socket.
     pub fn handle_client_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.client_connected(address))
     }
 
-    /// A peer connected to the neighbours' port. Returns `None` if all places are taken, if the
-    /// peer's network connects too often, if the server is stopping, or if TLS cannot begin. After
-    /// `None`, the caller closes the socket.
+    /// A peer connected to the neighbours' port. Returns `None` if every slot for unproven peers is
+    /// taken by a young connection (see `unproven.rs`), if the peer's network connects too often,
+    /// if the server is stopping, or if TLS cannot begin. After `None`, the caller closes the
+    /// socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
@@ -587,8 +591,8 @@ impl Node {
         self.phase = Phase::Stopping;
         self.drain = Drain::default();
         self.tally.drain_ends = None;
-        // The lines that these two calls log have later deadlines, and the server may end before
-        // then.
+        // These two calls log the lines now. Their deadlines are later, and the server may end
+        // before these deadlines.
         self.log_evictions(now);
         self.tally.log_budget.log_left_out(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;
@@ -670,8 +674,8 @@ impl Node {
             return;
         };
         if !std::mem::replace(&mut slot.is_dirty, true) {
-            // Links to neighbours are served before clients. Followers are not, so that clients do
-            // not wait for followers.
+            // Links to neighbours are served before clients. Connections of followers (operators
+            // that follow the changes) are not, so that clients do not wait for followers.
             let is_link = matches!(&slot.session, Session::Link(link) if !link.is_following());
             self.dirty.add(id, is_link);
         }

@@ -1,6 +1,7 @@
-//! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again.
-//! A link is a connection to a neighbour. A neighbour is another server of the herd that is named
-//! in the settings. `unproven.rs` accepts the links of neighbours that dial.
+//! How a [`Node`] manages its links: it dials neighbours, keeps one link to each, and dials again
+//! after a link or an attempt has failed. A link is a connection to a neighbour. A neighbour is
+//! another server of the herd that is named in the settings. `unproven.rs` accepts the links of
+//! neighbours that dial.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -99,8 +100,8 @@ impl Node {
         }
     }
 
-    /// A look-up has ended, or took too long. Neighbours that wait for a look-up are dialled if
-    /// their addresses are known now.
+    /// Dials the neighbours that wait for a look-up, if their addresses are known now. The caller
+    /// calls this when a look-up has ended or has taken too long.
     pub(super) fn dial_resolved(&mut self, now: Now) {
         for neighbour in self.herd.ids() {
             if self.herd.get(neighbour).is_looking_up() && !self.phase.is_stopping() {
@@ -109,8 +110,8 @@ impl Node {
         }
     }
 
-    /// The socket of a link is connected. Returns the TLS session to begin on it, or `None` if the
-    /// link is plain.
+    /// Returns the TLS session for a link whose socket has just connected, or `None` if the link
+    /// does not use TLS. Also marks the address as working, for later look-ups.
     pub(super) fn tls_of_link(
         &mut self,
         id: ConnId,
@@ -180,8 +181,8 @@ impl Node {
         }
     }
 
-    /// Marks the link of each neighbour and each follower dirty, so that it is flushed in this
-    /// turn.
+    /// Marks the link of each neighbour dirty, and the connection of each follower (an operator
+    /// that follows the changes). So these connections are flushed in this turn.
     pub(super) fn mark_links_dirty(&mut self) {
         for neighbour in self.herd.ids() {
             if let Some(link) = self.herd.get(neighbour).link() {
@@ -193,9 +194,10 @@ impl Node {
         }
     }
 
-    /// Begins a new life of this server, because a neighbour's position shows that this server's
-    /// data was rolled back to an older copy. Every link ends, so that each neighbour links again
-    /// and learns the new life's id.
+    /// Begins a new life of this server (see [`Node::boot`]). The reason: a neighbour has received
+    /// a change from this server that this server does not have, so this server's data was rolled
+    /// back to an older copy. Every link ends, so that each neighbour links again and learns the
+    /// new life's id.
     pub(super) fn begin_life(&mut self, now: Now) {
         self.boot = BootId(self.entropy.next_u64());
         let last_seq = self.records.last_seq();
@@ -218,9 +220,9 @@ impl Node {
         }
     }
 
-    /// Dials a neighbour again after a dialled connection was closed. With `plaintext_retry`, dials
-    /// that address at once, without TLS. Otherwise tries the next address. If no address is left,
-    /// dials again after a wait.
+    /// Dials a neighbour again after a dialled connection was closed. If `plaintext_retry` is an
+    /// address, dials this address at once, without TLS. Otherwise tries the next address. If no
+    /// address is left, dials again after a wait.
     pub(super) fn dial_again(
         &mut self,
         neighbour: NeighbourId,

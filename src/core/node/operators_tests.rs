@@ -44,7 +44,7 @@ fn flush(node: &mut Node, id: ConnId, ms: u64) -> (String, Disposition) {
     (output, disposition)
 }
 
-/// Connects an operator, which is sent the status.
+/// Connects an operator. The server sends the status to the operator.
 fn operator(node: &mut Node) -> ConnId {
     let address: SocketAddr = "192.0.2.1:4000".parse().unwrap();
     let id = node.handle_neighbour_connected(address, at(0)).unwrap();

@@ -1,7 +1,7 @@
 //! The output of a [`Node`]: requests, dirty connections, bytes, dispositions.
 //!
-//! Each `poll_*` returns the next thing to do. [`drive`](super::drive) calls them in the order of a
-//! turn.
+//! Each `poll_*` method returns the next thing to do. [`drive`](super::drive) calls these methods
+//! in the order of a turn (one iteration of the event loop).
 
 use std::net::SocketAddr;
 
@@ -70,8 +70,8 @@ impl Node {
         self.dirty.begin_round();
     }
 
-    /// Marks all links and followers dirty, and the clients whose answers wait for the journal. Does
-    /// this only if the progress has changed since the last call.
+    /// Marks all links and followers dirty, and the clients whose answers wait for the journal.
+    /// Does nothing if the [`Progress`] has not changed since the last call.
     fn announce_progress(&mut self) {
         let last_seq = self.records.last_seq();
         let progress = Progress {
@@ -86,8 +86,8 @@ impl Node {
         }
     }
 
-    /// Returns the bytes to write to the socket, or an empty slice. A link reads the next records
-    /// from its feed here.
+    /// Returns the bytes to write to the socket, or an empty slice. For a link, this method also
+    /// adds the next changes of the table to the output.
     pub fn poll_output(&mut self, id: ConnId) -> &[u8] {
         if self.failure().is_some() {
             return &[]; // the output may promise a record that the disk has lost

@@ -20,7 +20,7 @@ const HEADER_REQUIRED: &str =
     "a connection from this address has to begin with a PROXY header (clients.proxies)";
 
 impl Node {
-    /// A proxy that is listed in `clients.proxies` has connected to the clients' port. If too many
+    /// Accepts a connection to the clients' port from a proxy in `clients.proxies`. If too many
     /// connections wait for their header, the oldest of them is closed.
     pub(super) fn proxy_connected(&mut self, address: SocketAddr) -> ConnId {
         let max = self.settings.limits.max_unidentified.to_count();
@@ -42,8 +42,9 @@ impl Node {
         id
     }
 
-    /// The header is complete. If the client is admitted, or rejected with an answer, the session
-    /// becomes a client session. Otherwise the connection is closed.
+    /// Handles a complete PROXY header, which named the client `from`. If the client is admitted,
+    /// or rejected with an answer, the session becomes a client session. Otherwise the connection
+    /// is closed.
     pub(super) fn identified(&mut self, id: ConnId, from: ClientSource) {
         let new_client = match self.phase {
             Phase::Running | Phase::Draining => self.enter(from),
@@ -69,8 +70,8 @@ impl Node {
     }
 
     /// Closes a proxy's connection, and logs the reason. The reason is sent only if
-    /// [`Refusal::sends_reason`] allows it and the clients' port does not use TLS. If too many
-    /// rejected clients are being answered, the reason is not sent either.
+    /// [`Refusal::sends_reason`] allows it and the clients' port does not use TLS. The reason is
+    /// also not sent if too many rejected clients are being answered already.
     pub(super) fn refuse_proxied(&mut self, id: ConnId, refusal: Refusal) {
         let is_plain = self.settings.tls.clients.is_none();
         let Some(slot) = self.sessions.get_mut(id) else {

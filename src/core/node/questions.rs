@@ -1,6 +1,7 @@
 //! How a [`Node`] asks Google Places. A *call* is one question, with all clients that wait for its
-//! answer. A call gets a connection, the response arrives on the connection, and the clients of the
-//! call get the answer.
+//! answer. An *origin* is a client's IPv4 address, or the first 64 bits of its IPv6 address. A call
+//! gets a connection, the response arrives on the connection, and the clients of the call get the
+//! answer.
 
 use std::net::IpAddr;
 
@@ -46,7 +47,8 @@ const FAILED_CALL: Lines = Lines {
 const MAX_LOGGED_BYTES: usize = 500;
 
 impl Node {
-    /// Asks Places for a client of `origin`. The answer is delivered later through
+    /// Asks Places for the client `asker`, whose origin is `origin`. Returns the call that the
+    /// client now waits for, or the error to answer with. The answer is delivered later through
     /// `deliver_answer`, never inside this function.
     pub(super) fn ask(
         &mut self,
@@ -59,7 +61,7 @@ impl Node {
             return Err(ErrorKind::NoKey.error("this server has no key for Google Places; its operator can give it one (HERD_PLACES_KEY)"));
         }
         // If a call with the same question exists, the client joins that call. The question is not
-        // sent again, so it costs nothing.
+        // sent again, so no quota is checked.
         if !self.calls.contains_question(question)
             && let Err(error) = self.payer([origin], now)
         {
@@ -85,10 +87,8 @@ impl Node {
         Ok(asked.call)
     }
 
-    /// Returns the first of `origins` whose daily quota allows one more question. The question is
-    /// charged to that origin, which is a client's address or the first 64 bits of an IPv6 address.
-    /// The question is charged to that origin, which is a client's address or the first 64 bits of
-    /// an IPv6 address.
+    /// Returns the first of `origins` whose daily quota allows one more question. Later, the
+    /// question is charged to that origin. `None` is possible only if `origins` is empty.
     fn payer(
         &self,
         origins: impl IntoIterator<Item = IpAddr>,
@@ -147,8 +147,9 @@ impl Node {
         }
     }
 
-    /// Gives call `id` a connection, or ends the call. `origin` is the origin that is next in the
-    /// queue: see `core/places/queue.rs`. Returns `false` if the call has to wait.
+    /// Gives call `id` a connection, or ends the call. `origin` is the next origin in the queue of
+    /// origins whose clients wait: see `core/places/queue.rs`. Returns `false` if the call has to
+    /// wait.
     fn start_call(&mut self, id: CallId, origin: IpAddr, now: Now) -> bool {
         let Some(call) = self.calls.get(id) else {
             debug_assert!(false, "the queue holds only calls that are out");
@@ -210,7 +211,7 @@ impl Node {
     fn quota_allows_question(&mut self, now: Now) -> bool {
         let (budget, quota) = (&self.tally.places_budget, &self.settings.places.quota);
         // A call whose connection is still being made counts as one question. If its connection
-        // cannot be made, that event runs the waiting calls again.
+        // cannot be made, the waiting calls are tried again after that failure.
         let asked = budget.questions_in_a_day(quota, now.time);
         if asked.is_some_and(|asked| asked + self.calls.races() as u64 >= quota.per_day) {
             return false;
@@ -332,7 +333,7 @@ impl Node {
     }
 
     /// The handshake of an exchange is done, so the request of its call is sent on this exchange.
-    /// The other connections that are being made for the call are closed.
+    /// Closes the other connections that are being made for the call.
     fn exchange_made(&mut self, id: ConnId, call: CallId, now: Now) {
         let others = self.calls.connection_established(call, id);
         if let Some(payer) = self.calls.get(call).and_then(Call::charged_origin) {
@@ -591,7 +592,8 @@ impl Node {
         }
     }
 
-    /// Logs the failure of a call that is over, and queues its answer for its clients.
+    /// Counts a call that is over, logs a failure, and queues the answer for the clients of the
+    /// call.
     fn complete_call(&mut self, id: CallId, call: &Call, answer: Result<Reply, PlacesError>) {
         if let Err(reason) = &answer
             && self.may_log_failure()
@@ -635,8 +637,8 @@ fn exchange(sessions: &mut Slots<Slot>, id: ConnId) -> Option<&mut Exchange> {
 }
 
 /// Checks a response. With status 200, the body must be a JSON object. With any other status, the
-/// body is passed on only if it is an error of Google. The key is removed from the body, because an
-/// error can repeat it. The second value is Google's error message, for the log.
+/// body is passed on only if it is an error of Google. The key for Places is removed from the body,
+/// because an error can repeat the key. The second value is Google's error message, for the log.
 fn check_response(
     response: &Response,
     key: Option<&Secret>,

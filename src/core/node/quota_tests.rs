@@ -28,7 +28,8 @@ fn node(per_second: u64) -> Node {
     Node::new(settings, &[7; 32], at(0))
 }
 
-/// For each radius, a new client of this origin asks a question with that radius.
+/// For each radius, connects a new client from the address 192.0.2.`origin`, which asks a question
+/// with that radius.
 fn ask(node: &mut Node, origin: u8, radii: std::ops::Range<u64>) {
     for radius in radii {
         let port = 1_000 + radius;

@@ -18,7 +18,8 @@ pub(super) enum Session {
     Client(Client),
     /// A connection of a listed proxy, until its header names the client.
     Proxied(Box<Proxied>),
-    /// In a box, because links are few and large, and clients are many and small.
+    /// In a box, because a link is large: without the box, every client would use as much memory as
+    /// a link.
     Link(Box<Link>),
     Exchange(Box<Exchange>),
     /// A connection to the HTTP port.

@@ -1,5 +1,5 @@
-//! The order in which an iteration of the event loop serves connections, if it has no time for all
-//! that are ready.
+//! The order in which an iteration of the event loop serves connections. The order matters if one
+//! iteration has no time for all connections that are ready.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

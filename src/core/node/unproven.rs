@@ -19,11 +19,11 @@ use crate::core::session::unproven::{Grant, PeerState, Refusal};
 /// The time between two rounds of look-ups, if all neighbours that dial have a known address. The
 /// resolver caches a result for the same time.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
-/// The time between two rounds of look-ups, if a neighbour that dials has no known address. Its
-/// name may get an address when its machine starts.
+/// The time between two rounds of look-ups, if a neighbour that dials has no known address. This
+/// time is shorter, because the neighbour's name may get an address soon, when its machine starts.
 const LOOK_UP_RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// The maximum number of addresses of one neighbour that have their own slots. The name server
-/// decides how many addresses a name has.
+/// The maximum number of addresses of one neighbour that have their own slots. Without this limit,
+/// a name server could return any number of addresses, and so create any number of slots.
 const MAX_ADDRESSES: usize = 16;
 
 impl Node {
@@ -101,9 +101,10 @@ impl Node {
         self.look_up_diallers(now);
     }
 
-    /// Passes the known addresses to `unproven`, then continues the round of look-ups. Only one
-    /// look-up runs at a time. So look-ups that hang block only one thread, and the other threads
-    /// stay free for Places and for neighbours that this server dials.
+    /// Passes the known addresses to `self.unproven`, then continues the round of look-ups. In a
+    /// round, only one look-up runs at a time. So a look-up that hangs blocks only one of the
+    /// resolver's threads. The other threads stay free for the look-ups of Places and of neighbours
+    /// that this server dials.
     pub(super) fn look_up_diallers(&mut self, now: Now) {
         self.update_dialler_addresses();
         let remaining: Vec<NeighbourId> = self.herd.ids().skip(self.look_ups_done).collect();

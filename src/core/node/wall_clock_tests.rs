@@ -1,5 +1,6 @@
 //! Tests that a change of the wall clock moves no deadline, because waits are measured with the
-//! monotonic clock. The simulator changes wall clocks too, but its clients never ask Places.
+//! monotonic clock. The simulator changes wall clocks too, but its clients never ask Places. So
+//! these tests have a client that asks Places.
 
 use super::{Node, Request};
 use crate::config::{HerdConfig, Overrides, Source};
@@ -32,8 +33,8 @@ fn twelve_seconds(wall: impl Fn(u64) -> u64) -> Vec<(u64, Vec<Disposition>)> {
     let mut steps = Vec::new();
     let mut now = 40;
     while now < 12 * SECOND {
-        // No look-up gets a result. Connections are made in even steps of the story, and fail in
-        // odd steps. Connections that are made get no bytes.
+        // No look-up gets a result. Connections succeed in even steps, and fail in odd steps.
+        // Connections that are made get no bytes.
         while let Some(request) = node.poll_request() {
             if let Request::Connect { id, .. } = request {
                 match steps.len() % 2 {
