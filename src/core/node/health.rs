@@ -81,7 +81,7 @@ impl Node {
             Some(Condition::Healthy | Condition::Busy { .. }) | None => {}
         }
         let limits = &self.settings.limits;
-        // Until this time, each running neighbour that dials this server makes at least one
+        // At this time, each running neighbour that dials this server has made at least one
         // attempt.
         let tried_at = self
             .began

@@ -141,8 +141,8 @@ impl Node {
         }
     }
 
-    /// Returns the next step of an answer that is made in steps, and where the step after it
-    /// begins.
+    /// Returns the next step of an answer that is made in steps, and where the step after it begins
+    /// (`None` after the last step).
     fn step(&self, query: &Query, now: Now) -> (String, Option<Query>) {
         match query {
             Query::Connections(page) => {

@@ -68,7 +68,7 @@ impl Node {
 
     /// Checks that the budget's sums are the sum of the counted bytes of all connections, and the
     /// bytes of waiting answers. Also checks that the counted bytes of each connection are the
-    /// bytes that it holds now, unless the connection is dirty.
+    /// bytes that its buffers hold now, unless the connection is dirty.
     fn check_buffers(&self) -> Result<(), String> {
         let mut counted = 0;
         for (id, slot) in self.sessions.iter() {

@@ -591,8 +591,8 @@ impl Node {
         self.phase = Phase::Stopping;
         self.drain = Drain::default();
         self.tally.drain_ends = None;
-        // These two calls log the lines now. Their deadlines are later, and the server may end
-        // before these deadlines.
+        // Without these two calls, the lines would be logged at later deadlines, and the server may
+        // end before then.
         self.log_evictions(now);
         self.tally.log_budget.log_left_out(&self.settings.limits);
         let stop_ms = self.settings.limits.stop_ms;

@@ -229,7 +229,8 @@ impl Node {
         Some(())
     }
 
-    /// Returns the next step of `/connections`, and where the step after it begins.
+    /// Returns the next step of `/connections`, and where the step after it begins (`None` after
+    /// the last step).
     pub(super) fn connections_step(&self, page: Page, now: Now) -> (String, Option<Page>) {
         let entry = |place, text: &mut String| {
             let (id, slot) = self.sessions.at(place)?;
@@ -276,7 +277,8 @@ impl Node {
         }
     }
 
-    /// Returns the next step of `/calls`, and where the step after it begins.
+    /// Returns the next step of `/calls`, and where the step after it begins (`None` after the last
+    /// step).
     pub(super) fn calls_step(&self, page: Page, now: Now) -> (String, Option<Page>) {
         let entry = |place, text: &mut String| {
             let (id, call) = self.calls.at(place)?;
@@ -306,9 +308,9 @@ fn describe_call(id: CallId, call: &Call, now: Now, text: &mut String) {
     }
 }
 
-/// Returns the next step of the list `name`, and where the step after it begins. The list has an
-/// entry for each used slot of a table with `places` slots. `entry` appends the entry of a slot, or
-/// returns `None` if the slot is empty.
+/// Returns the next step of the list `name`, and where the step after it begins (`None` after the
+/// last step). The list has an entry for each used slot of a table with `places` slots. `entry`
+/// appends the entry of a slot, or returns `None` if the slot is empty.
 fn step(
     name: &str,
     page: Page,
