@@ -439,10 +439,10 @@ impl Node {
         self.handle(now, |node| node.client_connected(address))
     }
 
-    /// A peer connected to the neighbours' port. Returns `None` if every slot for unproven peers is
-    /// taken by a young connection (see `unproven.rs`), if the peer's network connects too often,
-    /// if the server is stopping, or if TLS cannot begin. After `None`, the caller closes the
-    /// socket.
+    /// A peer connected to the neighbours' port. Returns `None` if all slots that the peer could
+    /// get are taken by connections younger than `limits.unproven_grace_ms`, if the peer's network
+    /// connects too often, if the server is stopping, or if TLS cannot begin. After `None`, the
+    /// caller closes the socket.
     pub fn handle_neighbour_connected(&mut self, address: SocketAddr, now: Now) -> Option<ConnId> {
         self.handle(now, |node| node.neighbour_connected(address, now))
     }
