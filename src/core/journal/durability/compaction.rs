@@ -19,10 +19,10 @@
 //! Beside the journal there is a next file. The next file is created, and space for it is reserved,
 //! long before a compaction begins. So a compaction can run on a full disk. A compaction begins
 //! when the journal is much longer than the records of the table need. A reader of the feed copies
-//! the table into the next file, one step in each turn. The more bytes the server accepts during
-//! the copy, the larger are the steps. After the copy, new entries go to both files. Both files are
-//! synced, and then the next file gets the journal's name. A crash at any time leaves one of the
-//! two files complete.
+//! the table into the next file, one step in each turn (iteration of the event loop). The more
+//! bytes the server accepts during the copy, the larger are the steps. After the copy, new entries
+//! go to both files. Both files are synced, and then the next file gets the journal's name. So
+//! after a crash at any time, the file that has the journal's name is complete.
 //!
 //! The journal never grows beyond [`Durability::bound`]. At this length, an `IAMAT` is refused, or
 //! waits until the next file has replaced the journal. A neighbour's record waits in the backlog.
@@ -44,7 +44,7 @@ use crate::core::table::records::{ReaderId, Records};
 /// millisecond, and the maximum a few milliseconds.
 const COPY_STEP: RangeInclusive<u64> = 128 << 10..=1 << 20;
 /// For each byte of an entry that is accepted during a compaction, the compaction copies this many
-/// bytes. So it ends even under load.
+/// bytes. So the compaction ends even under load.
 const COPY_RATIO: u64 = 4;
 /// The time between a failed compaction and the next attempt. The time doubles after each failure,
 /// from the minimum to the maximum. If the journal reaches its bound in this time, `IAMAT`s are
@@ -54,7 +54,7 @@ const COMPACTION_RETRY: RangeInclusive<Duration> = Duration::from_secs(1)..=Dura
 /// The state of the compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compaction {
-    /// There is no next file. The server requests a next file at this time.
+    /// There is no next file. The server requests one at this time, not earlier.
     Absent(Time),
     /// The next file is being created.
     Creating,
@@ -90,21 +90,22 @@ enum StateKind {
 /// The causes of transitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// The disk was asked to create the next file.
+    /// The server has requested the creation of the next file.
     CreateRequested,
     /// The next file exists.
     Created,
     /// The next file could not be created.
     CreateFailed,
-    /// The journal is too long, or has format 1, or a sync of the journal found no space.
+    /// The journal is too long, or has format 1, or a sync of the journal found no space. Or the
+    /// disk is full, and a compaction frees enough bytes.
     JournalTooLong,
     /// The copy has reached the end of the table.
     TableCopied,
     /// The disk has synced both files.
     BothSynced,
-    /// The disk was asked to give the next file the journal's name.
+    /// The server has requested the [`DiskWork::Switch`].
     SwitchRequested,
-    /// A sync found no space.
+    /// A sync that was in progress during the switch found no space.
     SyncFailed,
     /// The next file has become the journal.
     Switched,
@@ -210,7 +211,7 @@ impl Compaction {
         }
     }
 
-    /// Whether the disk is giving the journal's name to the next file.
+    /// Whether a switch is in progress: the next file gets the journal's name.
     pub(super) const fn is_switching(self) -> bool {
         matches!(self, Compaction::Switching { .. })
     }
@@ -224,7 +225,7 @@ impl Compaction {
         }
     }
 
-    /// Whether new entries go to both files.
+    /// Whether new entries go to both files: the journal and the next file.
     pub(super) const fn writes_both(self) -> bool {
         match self {
             Compaction::WritingBoth | Compaction::SwitchDue | Compaction::Switching { .. } => true,
@@ -345,7 +346,8 @@ impl Durability {
         }
     }
 
-    /// Whether the bytes of the previous step are in the batch, so that the next step may begin.
+    /// Whether the next step of the copy may begin: the bytes of the previous step were moved to
+    /// the batch.
     pub(super) fn can_copy_step(&self) -> bool {
         self.next_only.is_empty()
     }

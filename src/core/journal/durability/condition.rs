@@ -6,7 +6,7 @@ use crate::core::base::clock::Time;
 /// The condition of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// The disk has done all requested work.
+    /// No requested write, sync or reservation is left to do.
     Healthy,
     /// Some requested work is not done yet: a write, a sync or a reservation.
     Busy {

@@ -117,7 +117,7 @@ pub enum SwitchOutcome {
     Unknown(DiskError),
 }
 
-/// The reason why the disk did not do its work.
+/// The reason why a [`DiskWork`] failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskError {
     /// The kind of the failure: missing space, or anything else.
@@ -149,7 +149,7 @@ impl std::error::Error for DiskError {}
 pub enum JournalFailure {
     /// The disk refused a write, and the reason was not missing space.
     Append(DiskError),
-    /// The disk could not sync bytes that it had accepted.
+    /// A sync failed, so bytes that were written may not be on the disk.
     Sync(DiskError),
     /// It is unknown which of the two files has the journal's name.
     Switch(DiskError),

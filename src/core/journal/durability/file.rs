@@ -1,4 +1,4 @@
-//! The state of one journal file, as the core knows it: its length and its reserved space.
+//! The state of one journal file in the core: its length and its reserved space.
 
 use std::time::Duration;
 
@@ -26,17 +26,18 @@ pub(super) struct JournalFile {
     /// The offset up to which space is being reserved.
     reserving: Option<u64>,
     reserving_since: Time,
-    /// The next request is halved this many times, because the disk refused longer requests.
+    /// The number of times that the next request is halved, because the disk had no space for
+    /// longer requests.
     halvings: u32,
-    /// The time at which the disk refused even a short request for this file. `None` after a later
-    /// success.
+    /// The time at which the last reservation for this file failed, and no shorter one is tried at
+    /// once. `None` after a later success.
     full_since: Option<Time>,
     /// The offset up to which this file was synced before it became the journal.
     pub(super) synced: u64,
 }
 
 impl JournalFile {
-    /// Describes a file of `length` bytes, without reserved space after them.
+    /// Creates the state of a file of `length` bytes, without reserved space after them.
     pub(super) fn new(id: FileId, salt: Salt, length: u64) -> JournalFile {
         JournalFile {
             id,
@@ -58,8 +59,7 @@ impl JournalFile {
     }
 
     /// Requests space up to the offset `target`. Returns `None` if this space is reserved already,
-    /// if a reservation is in progress, or if the disk refused a reservation less than [`RETRY`]
-    /// ago.
+    /// if a reservation is in progress, or if the last reservation failed less than [`RETRY`] ago.
     pub(super) fn reserve(&mut self, target: u64, now: Time) -> Option<DiskWork> {
         let must_wait = self.full_since.is_some_and(|since| now < since + RETRY);
         if self.reserving.is_some() || must_wait || target <= self.reserved {
@@ -76,8 +76,8 @@ impl JournalFile {
         })
     }
 
-    /// Handles the result of a reservation. Returns the disk's error. Returns `None` after a
-    /// success, and if a shorter reservation is requested next.
+    /// Handles the result of a reservation. Returns the disk's error, or `None` after a success.
+    /// Also returns `None` if the disk is full, but a shorter reservation is tried next.
     pub(super) fn reserve_done(
         &mut self,
         outcome: Result<(), DiskError>,
@@ -110,12 +110,12 @@ impl JournalFile {
         self.reserving.map(|_| self.reserving_since)
     }
 
-    /// Whether the disk refused the last attempt to reserve space for this file.
+    /// Whether the last reservation for this file failed, and no shorter one is tried at once.
     pub(super) fn is_full(&self) -> bool {
         self.full_since.is_some()
     }
 
-    /// Marks the disk as not full. So space is requested again at once, and not only after
+    /// Forgets the last failed reservation. So space is requested again at once, and not only after
     /// [`RETRY`].
     pub(super) fn clear_full(&mut self) {
         self.full_since = None;

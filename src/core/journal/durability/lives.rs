@@ -1,7 +1,7 @@
 //! The latest lives of this server. A life begins when the server starts, or when its data was
-//! rolled back to an older copy. A neighbour names one life, and a position in that life's feed
-//! (the sequence number of a change). From the later lives, the server finds out which changes the
-//! neighbour lacks.
+//! rolled back to an older copy. At the start of a link, the neighbour names one of our lives, and
+//! a position in the feed of that life (the sequence number of a change). The server compares this
+//! position with the lives that followed, and so finds out which changes the neighbour lacks.
 
 use crate::core::base::boot_id::BootId;
 use crate::core::journal::format::Entry;

@@ -2,27 +2,27 @@
 //! output has to wait until they are written.
 //!
 //! The core requests work from the disk ([`DiskWork`]). The shell does the work in the background
-//! and reports the result ([`DiskDone`]). The records that a turn accepted are appended in one
-//! write. No reply and no record of that turn is sent before this write is done; with
-//! [`Fsync::Always`], not before the sync is done. While a write is in progress, newly accepted
-//! records are collected for the next write. Each reply waits only for the write that contains its
-//! record.
+//! and reports the result ([`DiskDone`]). The records that one turn (an iteration of the event
+//! loop) accepted are appended in one write. No reply and no record of that turn is sent before
+//! this write is done; with [`Fsync::Always`], not before the sync is done. While a write is in
+//! progress, newly accepted records are collected for the next write. Each reply waits only for the
+//! write that contains its record.
 //!
 //! # Disk space
 //!
 //! An `IAMAT`, the command with which a client reports its position, is accepted only if its
-//! journal entry fits into space that is already reserved. If entries go to two files, the entry
-//! must fit into the reserved space of both files. So a full disk is noticed before the server
-//! promises anything: the client gets an error reply, and nothing has to be undone. Space is
-//! reserved well ahead, in the background. If the reserved space is used up too fast, further
-//! `IAMAT`s wait until more space is reserved.
+//! journal entry fits into space that is already reserved. During a compaction, entries may go to
+//! two files. Then the entry must fit into the reserved space of both files. So a full disk is
+//! noticed before the record is accepted: the client gets an error reply, and nothing has to be
+//! undone. Space is reserved well ahead, in the background. If the reserved space is used up too
+//! fast, further `IAMAT`s wait until more space is reserved.
 //!
 //! # Records without disk space
 //!
 //! A neighbour's record is stored in the table even if the journal has no space for its entry. The
-//! reason is that another server has already promised the record to a client. The first change
+//! reason is that another server has already confirmed the record to a client. The first change
 //! without an entry starts the *backlog*: this change and all later changes wait for space. The
-//! backlog has a reader, a cursor in the table's feed of changes. The reader starts at the last
+//! backlog has a reader, a cursor in the table's feed of changes. The reader starts after the last
 //! change that is in the journal. When there is space again, the changes after the reader are
 //! written, in the order of the feed. Until all of them are written,
 //! [`Durability::appended_through`] stays before the first change of the backlog, and this server
@@ -81,9 +81,10 @@ pub enum Fsync {
 pub enum JournalSpace {
     /// There is enough reserved space.
     Enough,
-    /// There is not enough space, but more is being reserved. The command waits.
+    /// There is not enough space now, but a reservation or a compaction may soon give more. The
+    /// command waits.
     Wait,
-    /// The disk is full. The command is refused.
+    /// There is no space, and more cannot be expected soon. The command is refused.
     Full,
 }
 
@@ -228,7 +229,7 @@ pub struct Durability {
     /// The last error with which the disk refused space.
     full_reason: Option<DiskError>,
     failure: Option<JournalFailure>,
-    /// How long syncs took, for metrics.
+    /// The durations of the syncs, for metrics.
     sync_times: Histogram,
     /// The number of finished compactions, for metrics.
     compactions: u64,
@@ -306,8 +307,8 @@ impl Durability {
         });
     }
 
-    /// The journal has been read, and `last_seq` is the last change in the table. Begins the life
-    /// `boot`.
+    /// Takes over the result of reading the journal, and begins the life `boot`. `last_seq` is the
+    /// sequence number of the last change in the table.
     pub fn opened(&mut self, opened: Opened, boot: BootId, last_seq: u64) {
         let Opened {
             length,
@@ -328,7 +329,8 @@ impl Durability {
         self.begin_life(boot, last_seq);
     }
 
-    /// Begins the life `boot`. `last_seq` is the last change before it.
+    /// Begins the life `boot`. `last_seq` is the sequence number of the last change before this
+    /// life.
     pub fn begin_life(&mut self, boot: BootId, last_seq: u64) {
         let life = Life {
             boot,
@@ -354,8 +356,9 @@ impl Durability {
     /// reported `position`, a position in the feed of our life `boot`. Returns `None` if the
     /// sequence number is unknown. Then the neighbour needs all records.
     ///
-    /// The result is at most the last change before the next life. Later changes of the life `boot`
-    /// were not written, and the next life gave their numbers to other changes.
+    /// The result is at most the sequence number of the last change before the next life. Later
+    /// changes of the life `boot` were not written to the journal, and the next life gave their
+    /// numbers to other changes.
     ///
     /// The result is `None` if `boot` is not one of the remembered lives. It is also `None` if the
     /// machine was restarted after the life `boot`, because the machine may have lost power. The
@@ -543,7 +546,7 @@ impl Durability {
 
     /// Returns the sequence number up to which changes may be sent, as replies to clients or as
     /// records to neighbours. A record in the backlog may be sent before its entry is in the
-    /// journal.
+    /// journal, because another server has already confirmed this record to a client.
     #[must_use]
     pub fn sendable_through(&self) -> u64 {
         match self.fsync {
@@ -564,7 +567,8 @@ impl Durability {
         self.has_copied_step = false;
     }
 
-    /// Returns the latest time at which [`Durability::next_work`] must be called again.
+    /// Returns the latest time at which [`Durability::next_work`] must be called again. `None` if
+    /// it need not be called before the next accepted entry or result from the disk.
     #[must_use]
     pub fn deadline(&self, now: Time) -> Option<Time> {
         let steps = match self.compaction {
@@ -576,8 +580,8 @@ impl Durability {
             | Compaction::SwitchDue
             | Compaction::Switching { .. } => false,
         };
-        // While a sync is in progress, the time of the next sync does not count. If that time is in
-        // the past, the loop would spin until the disk answers.
+        // While a sync is in progress, the time of the next sync does not count. Otherwise, when
+        // that time has passed, the loop would spin until the present sync ends.
         let sync = self.sync_due.filter(|_| self.syncing.is_none());
         let create = match self.compaction {
             Compaction::Absent(at) => Some(at),
@@ -799,7 +803,7 @@ impl Durability {
         let is_switch_due = self.is_copied();
         let is_behind =
             self.appended_seq > self.syncing.map_or(self.synced_seq, |syncing| syncing.seq);
-        // A journal that has to be rewritten needs no sync.
+        // A journal that has to be rewritten is not synced: its failed sync must not be repeated.
         let has_current = !self.is_old_format && self.rewrite_at.is_none();
         let is_due = match self.fsync {
             _ if !has_current => false,
@@ -834,7 +838,7 @@ impl Durability {
         })
     }
 
-    /// Returns how long syncs took.
+    /// Returns the durations of the syncs.
     #[must_use]
     pub fn sync_times(&self) -> &Histogram {
         &self.sync_times
@@ -849,7 +853,7 @@ impl Durability {
     /// Handles a result from the disk.
     pub fn handle_disk_done(&mut self, done: DiskDone, records: &mut Records, now: Time) {
         if self.failure.is_some() {
-            return; // the server has failed, so nothing may leave it any more
+            return; // after a failure, the server sends nothing, so no result matters
         }
         match done {
             DiskDone::Appended { chunks, outcome } => {
@@ -927,7 +931,8 @@ impl Durability {
         self.finish_batch_if_written();
     }
 
-    /// Handles a refused chunk.
+    /// Handles a refused chunk: abandons the compaction if that helps, otherwise waits for space or
+    /// fails.
     fn chunk_refused(&mut self, file: FileId, error: DiskError, records: &mut Records, now: Time) {
         let should_abandon = match self.compaction {
             // On a file system that cannot reserve space, the next file may occupy the space that
@@ -938,7 +943,8 @@ impl Durability {
             Compaction::Absent(_)
             | Compaction::Creating
             | Compaction::Idle
-            // The next file may already have the journal's name, so this chunk must be written.
+            // The next file may already have the journal's name, so the compaction cannot be
+            // abandoned.
             | Compaction::Switching { .. } => false,
         };
         if should_abandon && !self.is_old_format {
@@ -956,8 +962,8 @@ impl Durability {
         }
     }
 
-    /// If no chunk of the batch is left, all changes of the batch are in the journal: updates
-    /// `appended_seq`.
+    /// Updates `appended_seq` if no chunk of the batch is left. Then all changes of the batch are
+    /// in the journal.
     fn finish_batch_if_written(&mut self) {
         if !self.batch.is_in_flight && self.batch.chunks.is_empty() {
             self.batch.refused_since = None;
@@ -1008,7 +1014,7 @@ impl Durability {
                 // rewrite waits.
                 let is_again = self.rewrite_at.is_some();
                 self.rewrite_at = Some(if is_again { now + RETRY } else { now });
-                // No sync of the journal is requested before the journal is rewritten.
+                // A failed sync is not repeated: the next sync comes after the rewrite.
                 self.sync_due = None;
                 if self.compaction.is_switching() {
                     let is_suspect = true;

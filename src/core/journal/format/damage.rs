@@ -47,8 +47,10 @@ impl DamageDetector {
     }
 
     /// Whether `entry`, which is after the first gap, proves that this gap is damage. If the
-    /// machine was not restarted, every good entry is a proof. After a restart, a loss of power may
-    /// have left the gap. Then the only proof is a `Synced` entry that covers bytes of the gap.
+    /// machine was not restarted since the last `Life` entry before the gap, or if there is no such
+    /// entry, every good entry is a proof. If the machine was restarted, or has no boot id, a loss
+    /// of power may have left the gap. Then the only proof is a `Synced` entry that covers bytes of
+    /// the gap.
     fn is_damage(&self, entry: &Entry<'_>, first_gap: u64) -> bool {
         let is_same_boot =
             self.machine != 0 && self.last_machine.is_none_or(|last| last == self.machine);
@@ -68,10 +70,10 @@ impl DamageDetector {
         self.first_gap
     }
 
-    /// Decides whether the server may cut off the file at the first gap when it starts.
+    /// Returns `Ok` if there is no gap, or if the server may cut off the file at the first gap.
     ///
     /// # Errors
-    /// The journal is damaged.
+    /// The first gap is damage.
     pub fn check(&self) -> Result<(), JournalError> {
         match self.first_gap {
             Some(offset) if self.is_damaged => Err(JournalError::Damaged { offset }),

@@ -1,5 +1,5 @@
-//! Finds out which server a journal belongs to, for a tool that does not know the server. This
-//! works even if the header is damaged.
+//! Finds out which server a journal belongs to. `herd-journal` needs this: it opens journals
+//! without the server's settings. Often this works even if the header is damaged.
 
 use super::{DIGITS, Format, Found, Header, Salt, find, header_bytes, number_in_hex, read_header};
 
@@ -100,7 +100,8 @@ fn format_and_name(first: &[u8]) -> Option<(u64, String)> {
 }
 
 /// Repairs a damaged header of format 2. There are two ways. Either a change of one byte makes the
-/// header valid, or the checksum of the first entry proves that the salt is right.
+/// header valid, or the first entry is good with the salt of the damaged header. Then that salt is
+/// right.
 fn repaired(first: &[u8]) -> Option<HeaderProbe> {
     let max_length = first.len().min(header_bytes("") + MAX_NAME);
     let mut header = first[..max_length].to_vec();

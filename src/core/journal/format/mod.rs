@@ -44,12 +44,13 @@
 //! # Which damage is an error
 //!
 //! - **A torn tail**: there are bytes after the last good entry, and these bytes are not an entry.
-//!   A crash of the server in the middle of a write leaves such bytes. The server sent no answer
-//!   that depends on these bytes. The next start cuts them off and logs a warning.
+//!   A crash of the server in the middle of a write leaves such bytes. The server writes an entry
+//!   before it sends a reply that depends on the entry, so no reply depends on these bytes. The
+//!   next start cuts them off and logs a warning.
 //! - **A loss of power**: there are bytes that are not an entry, and good entries after them. But
-//!   no sync covered these bytes, and the machine was restarted since. A disk may write unsynced
-//!   bytes in any order. The server cuts off these bytes and all bytes after them, and logs a
-//!   warning.
+//!   no sync covered these bytes, and the machine was restarted since, or it is unknown whether it
+//!   was. A disk may write unsynced bytes in any order. The server cuts off these bytes and all
+//!   bytes after them, and logs a warning.
 //! - **Damage**: any other bytes that are not an entry, with good entries after them. Only a fault
 //!   of the disk or of a program leaves such bytes. The server refuses to start, and the error
 //!   names the offset. Otherwise the server would silently lose acknowledged records.
@@ -107,7 +108,7 @@ impl fmt::Debug for Salt {
 pub enum Entry<'a> {
     /// The server started, or began a new life without a restart.
     Life {
-        /// The id of the life that began.
+        /// The server's boot id in the life that began.
         boot: BootId,
         /// The sequence number of the last change before this life. Changes of this life have
         /// higher numbers.
@@ -116,7 +117,7 @@ pub enum Entry<'a> {
         /// machine was not restarted, so no written byte is lost.
         machine: u64,
     },
-    /// All bytes before this offset of the file survive a loss of power.
+    /// A sync has finished: all bytes before this offset of the file survive a loss of power.
     Synced {
         /// The offset, in bytes from the start of the file.
         offset: u64,
@@ -135,7 +136,8 @@ pub enum Entry<'a> {
     Received {
         /// The name of the neighbour.
         neighbour: &'a [u8],
-        /// The boot id of the neighbour's life to which `position` belongs.
+        /// The boot id of the neighbour. `position` is a position in the feed of this life of the
+        /// neighbour.
         boot: BootId,
         /// The sequence number up to which the neighbour's feed was received.
         position: u64,
@@ -223,7 +225,7 @@ impl<'a> Entry<'a> {
                 out.extend_from_slice(neighbour);
             }
         }
-        // The length fits: no line comes near 4 GiB.
+        // The length fits into a `u32`: no line is nearly as long as 4 GiB.
         let length = ((out.len() - start - FRAME_BYTES) as u32).to_le_bytes();
         out[start + CHECKSUM_BYTES..start + FRAME_BYTES].copy_from_slice(&length);
     }
@@ -328,15 +330,15 @@ fn checksum(checked_bytes: &[u8], salt: Salt, offset: u64) -> [u8; CHECKSUM_BYTE
     XxHash3_64::oneshot_with_seed(salt.0.wrapping_add(offset), checked_bytes).to_le_bytes()
 }
 
-/// The result of reading a header: what a file begins with.
+/// What a file begins with, as [`read_header`] finds it.
 #[derive(Debug, PartialEq, Eq)]
 enum Header {
     /// A whole header, and its length in bytes.
     Whole(Format, usize),
     /// The beginning of a header. More bytes are needed.
     Incomplete,
-    /// The server stopped while it wrote the header. The file is a part of the header, or nothing,
-    /// and then only zeros. The zeros are reserved space.
+    /// The server stopped while it wrote the header. The file contains the first bytes of the
+    /// header (perhaps none), and then only zeros. The zeros are reserved space.
     Unwritten,
     /// The file does not begin with a header of this server's journal.
     Foreign,
@@ -402,7 +404,7 @@ fn number_in_hex(digits: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// The kinds of bytes that can be at one offset of a journal.
+/// What a search for an entry finds at one offset of a journal.
 enum Found<'a> {
     /// A good entry, and its length in bytes.
     Entry(Entry<'a>, usize),
@@ -498,7 +500,7 @@ pub struct End {
     pub format: Option<Format>,
 }
 
-/// Reads a journal back. The file may come in pieces of any size.
+/// Reads the entries of a journal. The bytes of the file may be passed in pieces of any size.
 ///
 /// ```
 /// use herd_mio::core::base::boot_id::BootId;
@@ -578,7 +580,7 @@ impl Replay {
         Ok(())
     }
 
-    /// Ends the reading, after the last byte of the file. Returns where the good entries end.
+    /// Ends the reading, after the last byte of the file. Returns the end of the good entries.
     ///
     /// # Errors
     /// The journal is damaged.
@@ -590,7 +592,8 @@ impl Replay {
         } = self;
         let (format, scan) = match state {
             State::Entries(format, scan) => (format, scan),
-            // A crash while the file was created leaves the beginning of a header, and no entry.
+            // The header is not complete: the server crashed while it wrote the header, before any
+            // entry.
             State::Header(pending) => {
                 return Ok(End {
                     offset: 0,

@@ -34,13 +34,13 @@ pub enum Piece<'a> {
 pub struct Tail {
     /// The offset after the last good entry, in bytes from the start of the file.
     pub offset: u64,
-    /// The number of bytes from `offset` to the last byte that is not zero. These bytes are not an
-    /// entry, and not reserved space.
+    /// The number of bytes from `offset` to the last byte that is not zero. They contain no good
+    /// entry. The zeros after them are reserved space.
     pub torn_bytes: u64,
 }
 
 /// Scans the bytes after a journal's header. The file may be passed in parts of any size. A scan
-/// stores at most the longest entry and the last part.
+/// stores the last part, and at most one incomplete entry before it.
 pub struct Scan {
     format: Format,
     /// Bytes that are not scanned yet. The first of these bytes is at `offset` of the file.
