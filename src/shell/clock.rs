@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::core::base::clock::{Now, Time};
 
 /// Returns the time of the system's monotonic clock in microseconds. All processes of the machine
-/// see the same time.
+/// read the same time, so the service manager can compare it with its own.
 #[must_use]
 pub fn monotonic_micros() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);

@@ -6,8 +6,9 @@
 //! directory, so the directory may be moved while the server runs.
 //!
 //! Three threads do the work, and each thread does its jobs in order. The writer appends, the
-//! reserver reserves disk space, and the keeper does everything else. The loop waits for none of
-//! the threads. A slow sync delays neither an append nor the next reservation.
+//! reserver reserves disk space, and the keeper does everything else. While the server serves, the
+//! loop waits for none of these threads. A slow sync delays neither an append nor the next
+//! reservation.
 //!
 //! # Errors of file systems that are tolerated
 //!
@@ -43,7 +44,7 @@ use crate::shell::executor::Executor;
 
 /// The number of bytes that one call reads when the journal is read at start.
 const READ_BYTES: usize = 1 << 20;
-/// The interval of log lines that report how much of the journal is read.
+/// The time between two log lines that report how much of the journal is read.
 const PROGRESS: Duration = Duration::from_secs(2);
 /// If a directory cannot be synced because the disk is full, the keeper waits this long before it
 /// tries again.
@@ -62,8 +63,8 @@ pub(crate) const NEXT: &str = "journal.new";
 /// Why the journal cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// The directory is in use or cannot be used, or its journal cannot be trusted. The text says
-    /// which.
+    /// The directory is in use or cannot be used, or its journal is damaged or not this server's.
+    /// The text gives the reason.
     Unusable(String),
     /// A signal stopped the server while it read the journal.
     Stopped,
@@ -111,8 +112,8 @@ enum Job {
         new: Arc<File>,
     },
     Discard(Arc<File>),
-    /// Close a file that was removed. Closing a large file takes a while, so the keeper does it
-    /// instead of the loop's thread.
+    /// Close a file whose name was removed. Closing a large file takes a while, so the keeper does
+    /// it instead of the loop's thread.
     Close(Arc<File>),
 }
 
@@ -126,12 +127,12 @@ enum Finished {
 
 impl Disk {
     /// Opens the journal of `server` in `directory`, and calls `on_entry` with each of its entries.
-    /// The directory and the journal are created if they do not exist. `is_stopped` is called from
-    /// time to time, and reading ends when it returns true.
+    /// The directory and the journal are created if they do not exist. `is_stopped` is called
+    /// before each read. Reading ends when `is_stopped` returns true.
     ///
     /// # Errors
-    /// The directory is in use or cannot be used, its journal cannot be trusted, or `is_stopped`
-    /// returned true.
+    /// The directory is in use or cannot be used, its journal is damaged or not this
+    /// server's, or `is_stopped` returned true.
     pub fn open(
         directory: &Path,
         server: &str,
@@ -148,7 +149,8 @@ impl Disk {
         create_directory(directory)?;
         let lock = lock(directory)?;
         let directory_file = File::open(directory).map_err(|error| at("read what is", error))?;
-        // The file of a compaction that did not finish. The journal itself is complete.
+        // A `journal.new` was left by a compaction that did not finish. It is not needed: the
+        // journal itself is complete.
         remove_next(&directory_file).map_err(|error| at("remove journal.new", error))?;
         let path = directory.join(JOURNAL);
         check_journal_path(&directory_file, &path)?;
@@ -202,8 +204,9 @@ impl Disk {
         Ok((disk, opened))
     }
 
-    /// Checks whether [`Disk::open`] would succeed. It reads the journal and changes nothing.
-    /// Returns a note for the operator if the end of the journal is incomplete.
+    /// Checks whether [`Disk::open`] would succeed. Reads the journal without changing it, and
+    /// removes every file and directory that the check created. Returns a note for the operator if
+    /// the end of the journal is incomplete.
     ///
     /// # Errors
     /// As for [`Disk::open`].
@@ -398,9 +401,9 @@ impl Disk {
         }
     }
 
-    /// Starts a sync of all files, even if the core did not request one. Then a loss of power
-    /// does not lose what was appended. [`Disk::finished`] returns the result later. If the work
-    /// cannot start, the error is returned at once.
+    /// Starts a sync of all files, even if the core did not request one. After this sync, a loss of
+    /// power does not lose the bytes that were appended before. [`Disk::finished`] returns the
+    /// result later. If the work cannot start, the error is returned at once.
     pub fn sync_all(&mut self) -> Option<DiskDone> {
         let files = self.files.iter().map(|(id, _)| *id).collect();
         self.perform(DiskWork::Sync { files })
@@ -409,7 +412,7 @@ impl Disk {
     /// Closes the files when the server has stopped, and removes the file of an unfinished
     /// compaction.
     pub fn close(self) {
-        let _ = remove_next(&self.directory); // if this fails, the next start does it
+        let _ = remove_next(&self.directory); // if this fails, the next start removes it
     }
 }
 
@@ -426,7 +429,8 @@ fn is_regular(file: &File, path: &Path) -> Result<(), String> {
     }
 }
 
-/// Directories that a check created to see whether that is possible. Dropping this removes them.
+/// Directories that [`Disk::check`] created, to find out whether they can be created. Dropping this
+/// value removes them.
 struct CreatedDirectories(Vec<PathBuf>);
 
 impl CreatedDirectories {
@@ -442,7 +446,7 @@ impl CreatedDirectories {
 impl Drop for CreatedDirectories {
     fn drop(&mut self) {
         for directory in &self.0 {
-            let _ = fs::remove_dir(directory); // fails if it is no longer empty
+            let _ = fs::remove_dir(directory); // fails if the directory is not empty any more
         }
     }
 }
@@ -609,9 +613,9 @@ fn read_back(
             end.torn_bytes
         );
     }
-    // Cutting the file also gives up the reserved disk space, which is reserved again later. The
-    // sync has two purposes. The server continues from the entries that were read, so a loss of
-    // power must not remove them. And the part that was cut off must not come back.
+    // Cutting the file also frees the reserved disk space, which is reserved again later. The sync
+    // has two purposes. The server continues from the entries that were read, so a loss of power
+    // must not remove them. And the part that was cut off must not come back.
     file.set_len(end.offset)
         .map_err(|error| failed("cut", error))?;
     file.sync_all().map_err(|error| failed("sync", error))?;
@@ -746,9 +750,9 @@ fn run_job(job: Job) -> Finished {
     })
 }
 
-/// Reserves disk space after the written bytes. Reserved bytes are zeros, and the reader of the
-/// journal skips zeros. The file's length then stays the same while entries are written, so a sync
-/// is cheaper.
+/// Reserves disk space after the written bytes. Reserving makes the file longer. The new bytes are
+/// zeros, which the reader of the journal skips. Later writes into the reserved space do not change
+/// the file's length, so a sync is cheaper.
 fn reserve(file: &File, offset: u64, bytes: u64) -> io::Result<()> {
     match retry_on_intr(|| fallocate(file, FallocateFlags::empty(), offset, bytes)) {
         // Reserving is not supported. Writing works without it until the disk is full.
@@ -772,7 +776,8 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
     }
     if let Err(error) = retry_on_intr(|| renameat(directory, NEXT, directory, JOURNAL)) {
         let error = disk_error(&error.into());
-        // On a network file system the rename may have succeeded although its answer was lost.
+        // On a network file system the rename may have succeeded, although the file server's reply
+        // was lost.
         match rustix::fs::statat(directory, JOURNAL, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if is_same(new, &stat) => {}
             Ok(stat) if is_same(old, &stat) => return SwitchOutcome::Refused(error),
@@ -783,7 +788,8 @@ fn switch(directory: &File, old: &File, new: &File) -> SwitchOutcome {
         match directory.sync_all() {
             Ok(()) => return SwitchOutcome::Done,
             Err(error) if cannot_sync_directory(&error) => return SwitchOutcome::Done,
-            // Until the sync succeeds, the core writes new entries to both files.
+            // Retrying is safe: until `Done` is reported, every new entry goes to the old and to
+            // the new journal. So after a crash, the file that has the name is complete.
             Err(error) if is_full(&error) => std::thread::sleep(SYNC_AGAIN),
             Err(error) => return SwitchOutcome::Unknown(disk_error(&error)),
         }
@@ -795,7 +801,8 @@ fn is_same(file: &File, stat: &rustix::fs::Stat) -> bool {
         .is_ok_and(|own| (own.dev(), own.ino()) == (stat.st_dev, stat.st_ino))
 }
 
-/// Returns the result for work that could not start. `None` if the work has no result.
+/// Returns the result for work that could not start. Returns `None` for work that reports no
+/// result.
 fn failed(work: DiskWork, error: DiskError) -> Option<DiskDone> {
     Some(match work {
         DiskWork::Discard { .. } => return None,

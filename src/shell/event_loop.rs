@@ -11,10 +11,10 @@
 //! the next turn, and the next turn polls without waiting. So no connection is served twice before
 //! every other ready connection was served once.
 //!
-//! Reading has a time limit (`limits.turn_ms`). When the time is over, the turn handles deadlines
-//! and output, even if clients have sent more. If a turn had no time for all its connections, the
-//! next turn is *crowded*. A crowded turn serves neighbours first, then clients in rounds
-//! ([`Node::order_fairly`]). It reads fewer bytes from each connection.
+//! A turn reads for a limited time (`limits.turn_ms`). After that time, the turn handles deadlines
+//! and output, even if there is more input. If a turn had no time for all its connections, the next
+//! turn is *crowded*. A crowded turn serves neighbours first, then clients in rounds
+//! ([`Node::order_fairly`]). It reads fewer bytes from each client.
 
 use std::io;
 use std::net::SocketAddr;
@@ -57,9 +57,9 @@ const EXECUTOR: Token = Token(usize::MAX - 3);
 const MAX_EVENTS: usize = 1024;
 /// The largest number of connections that one listener accepts in one turn.
 const MAX_ACCEPTS: usize = 64;
-/// The largest number of times that a draining server accepts [`MAX_ACCEPTS`] clients before it
-/// closes the clients' port. The product of the two numbers is the maximum of
-/// `limits.accept_backlog`, plus one.
+/// The largest number of times that a draining server accepts up to [`MAX_ACCEPTS`] clients from
+/// each listener, before it closes the clients' port. The product of the two numbers is the maximum
+/// of `limits.accept_backlog`, plus one.
 const LAST_ACCEPTS: usize = 1_024;
 /// The largest number of connections that a listener of the HTTP port accepts in one turn. In a
 /// crowded turn, the listener accepts one. Reason: a new connection can displace an idle
@@ -69,15 +69,15 @@ const MAX_HTTP_ACCEPTS: usize = 16;
 /// The number of bytes that a crowded turn reads from each client: one line of the greatest
 /// length.
 const CROWDED_READ_BYTES: usize = LINE_BYTES + 1;
-/// The maximum time by which deadlines are delayed if turns are crowded. The delay gives time to
-/// read input that arrived before a deadline.
+/// The maximum time by which deadlines are delayed if turns are crowded. During the delay, the
+/// server reads input that arrived before the deadline.
 const MAX_DEADLINE_DELAY: Duration = Duration::from_secs(1);
 /// The time during which no connection is accepted after the system refused a new socket, for
 /// example because it has no free descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A start or a stop waits for the disk in steps of this length. After each step it checks for
-/// signals.
+/// A start or a stop waits for the disk in steps of this length, and checks for signals after each
+/// step.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
 /// A running server: its state machine, its sockets and its signals.
@@ -87,21 +87,21 @@ pub struct Server {
     listeners: Vec<Listener>,
     /// The time of the next try after a failed accept. `None` if accepting works.
     accept_retry_at: Option<Time>,
-    /// Whether the last accept failed. Stays `true` until the listeners have no more connections to
-    /// accept.
+    /// Whether an accept has failed since the listeners last had no more connections to accept.
+    /// Only the first failure is logged.
     is_accept_failing: bool,
     /// The connections that this turn serves. Those for which the turn before had no time come
     /// first.
     running: Vec<ConnId>,
-    /// The time since which every turn has had no time for some connections. `None` if the last
-    /// turn served all its connections.
+    /// The time since which no turn has had time for all its connections. `None` if the last turn
+    /// served all its connections.
     crowded_since: Option<Time>,
-    /// The time up to which the last turn handled deadlines.
+    /// All deadlines up to this time were handled.
     handled_until: Now,
     /// The time limit for reading in one turn.
     turn_time: Duration,
     looked_up: Receiver<LookedUp>,
-    /// How to read files again when a signal asks for it. The thread of `reloads` does the reading.
+    /// How to read files again after SIGHUP. The thread of `reloads` reads them.
     reload: Reload,
     reloads: Executor<Reload, Reloaded>,
     reloaded: Receiver<Reloaded>,
@@ -205,9 +205,9 @@ impl Server {
         Ok(server)
     }
 
-    /// Writes the entry that begins this life of the server, and waits until it is synced.
-    /// Neighbours may learn of this life only afterwards. A journal of an old format is rewritten
-    /// first.
+    /// Writes the entry that begins this life of the server, and waits until it is synced. The
+    /// server sends the boot id of this life to neighbours only afterwards. A journal of format 1
+    /// is rewritten first.
     fn begin_journal(&mut self) -> Result<(), StartError> {
         let mut is_synced = false;
         loop {
@@ -266,9 +266,9 @@ impl Server {
         }
     }
 
-    /// Writes and syncs what is left for the journal, such as updates from neighbours. If the disk
-    /// is full, the stop does not wait for disk space. If the disk hangs, the stop gives up after
-    /// `limits.stop_ms` or at a second signal.
+    /// Writes and syncs what is left for the journal, such as updates from neighbours. It does not
+    /// wait for space on a full disk. If the disk hangs, this function returns an error after
+    /// `limits.stop_ms`, or when another SIGTERM or SIGINT comes.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.journal_positions(self.sockets.now());
         let give_up_at = self.sockets.now().time + self.stop_timeout;
@@ -309,8 +309,8 @@ impl Server {
         }
     }
 
-    /// Returns the addresses that clients can connect to. If the system chose the port, it is
-    /// filled in.
+    /// Returns the addresses that clients can connect to. If the system chose the port, the
+    /// addresses contain that port.
     ///
     /// # Errors
     /// The error from the system.
@@ -370,9 +370,9 @@ impl Server {
     /// # Errors
     /// The poll failed.
     pub fn turn(&mut self, events: &mut Events) -> io::Result<()> {
-        // If more events wait than one poll returns, poll again without waiting, so that all events
-        // are noted. `drive` gets the time from before the poll: the documentation of `drive`
-        // explains the reason. So a deadline that ends this poll is handled in the next turn.
+        // If more events are ready than one poll returns, poll again without waiting, so that all
+        // of them are recorded. `drive` gets the time from before the poll: see its documentation
+        // for the reason. So if a deadline ends this poll, the next turn handles it.
         let began = self.sockets.now();
         if let Some(turn) = self.sockets.stopwatch.ended(began.time, began.wall) {
             self.node.handle_turn_ended(turn);
@@ -399,8 +399,8 @@ impl Server {
         Ok(())
     }
 
-    /// Closes the listeners that the server does not use any more. A draining server accepts
-    /// no clients. A stopping server accepts no connections at all.
+    /// Closes the listeners that the server's phase (serving, draining or stopping) does not use. A
+    /// draining server accepts no clients. A stopping server accepts no connections at all.
     fn obey_phase(&mut self, now: Now) {
         if self.node.is_draining() && self.listens_for_clients() {
             self.accept_last(now);
@@ -420,7 +420,7 @@ impl Server {
 
     /// Accepts the clients whose connections the kernel has completed, before the clients' port is
     /// closed. Closing the port would reset these connections. New connections can arrive
-    /// meanwhile, so their number is limited.
+    /// meanwhile, so the number of accepts is limited.
     fn accept_last(&mut self, now: Now) {
         self.accept_retry_at = None;
         for _ in 0..LAST_ACCEPTS {
@@ -456,8 +456,8 @@ impl Server {
     }
 
     /// Serves the connections that were ready when the turn began, until the time limit for
-    /// reading. A connection that becomes ready meanwhile is on the next turn's list. Returns the
-    /// number of connections that were served.
+    /// reading. A connection that becomes ready meanwhile is put on the next turn's list. Returns
+    /// the number of connections that were served.
     fn run_ready(&mut self, began: Time) -> usize {
         let is_crowded = !self.running.is_empty();
         self.sockets.take_ready(&mut self.running);
@@ -484,7 +484,8 @@ impl Server {
         done
     }
 
-    /// Polls once, and records which sockets are ready.
+    /// Polls once, and records which sockets are ready. Also handles signals and the results of
+    /// executors.
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         match self.sockets.poll.poll(events, timeout) {
             Ok(()) => {}
@@ -500,8 +501,8 @@ impl Server {
         Ok(())
     }
 
-    /// Returns how long the poll may wait. It must not wait if a connection is ready or a signal
-    /// came.
+    /// Returns how long the poll may wait. `None` means without a limit. The poll must not wait if
+    /// a connection is ready or a signal came.
     fn poll_timeout(&self, now: Time) -> Option<Duration> {
         let acceptable =
             self.accept_retry_at.is_none() && self.listeners.iter().any(|listener| listener.ready);
@@ -656,8 +657,8 @@ impl Server {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.listeners[listener].ready = false
                     }
-                    // A signal came, or this peer has closed its connection already (accept(2)).
-                    // Try again.
+                    // A signal came, or the peer closed this connection before it was accepted
+                    // (accept(2)). Try again.
                     Err(error)
                         if matches!(
                             error.kind(),
@@ -698,7 +699,7 @@ impl Server {
     }
 
     /// Serves one ready connection: finishes connecting, or reads once. Returns the time after the
-    /// read, or `None` if nothing was read.
+    /// read, or `None` if the socket was not read.
     fn receive(&mut self, id: ConnId, read_bytes: usize) -> Option<Time> {
         let transport = self.sockets.transport(id)?;
         transport.unqueue();

@@ -10,7 +10,7 @@ use std::thread;
 use mio::Waker;
 
 /// Threads for one kind of work: each job `J` gives a result `R`. A new thread is started when a
-/// job comes and every thread is busy, up to a maximum.
+/// job is submitted while every thread is busy, up to a maximum number of threads.
 pub struct Executor<J, R> {
     name: &'static str,
     work: fn(J) -> R,
@@ -49,8 +49,8 @@ impl<J: Send + 'static, R: Send + 'static> Executor<J, R> {
         }
     }
 
-    /// Starts the first thread now. Later jobs then cannot fail because the system has no thread to
-    /// give.
+    /// Starts the first thread now. After that, [`Executor::submit`] always succeeds: if no further
+    /// thread can be started, an existing thread runs the job.
     ///
     /// # Errors
     /// The system cannot start a thread.

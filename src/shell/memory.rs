@@ -7,9 +7,9 @@
 //! ```
 //!
 //! In a container, `/proc/meminfo` shows the memory of the machine. The limit of the container is
-//! the limit of its cgroup and of each cgroup above it (cgroups(7)). In a cgroup namespace of its
-//! own, the process sees its cgroup as the root of the mount. Without such a namespace, the path of
-//! the cgroup is in `/proc/self/cgroup`. This module tries both.
+//! the limit of its cgroup and of each cgroup above it (cgroups(7)). If the container has its own
+//! cgroup namespace, the process sees its cgroup as the root of the mount. Without such a
+//! namespace, the path of the cgroup is in `/proc/self/cgroup`. This module tries both.
 
 use std::fmt;
 use std::fs;
@@ -21,9 +21,9 @@ use crate::core::base::limits::Limits;
 /// The part of the memory that buffers get if `limits.buffer_bytes` is not set: a quarter. The rest
 /// is for the table, the log, the journal, and the kernel's socket buffers.
 const BUFFER_DIVISOR: u64 = 4;
-/// The minimum of a budget that is derived.
+/// The minimum of a budget that is derived from the memory, in bytes.
 const MIN_BUDGET: u64 = 16 << 20;
-/// The memory that is assumed if no limit is known.
+/// The memory that is assumed if no limit is known, in bytes.
 const ASSUMED_MEMORY: u64 = 1 << 30;
 
 /// The kind of a limit on the memory of the process.
@@ -191,9 +191,9 @@ impl MemoryLimits {
         }
     }
 
-    /// Reads a limit of a cgroup from `file`. If `file` does not exist, there is no limit. The root
-    /// cgroup of the machine has no such file, and a cgroup outside the namespace has a path that
-    /// does not exist here.
+    /// Reads a limit of a cgroup from `file`. If `file` does not exist, there is no limit. The
+    /// machine's root cgroup has no such file. For a cgroup outside the namespace, `file` is a path
+    /// that does not exist in the container.
     fn read_limit(&mut self, file: &Path, root: &Path) {
         if !file.exists() {
             return;
@@ -241,7 +241,7 @@ fn physical(meminfo: &str) -> Option<u64> {
 enum Hierarchy {
     /// Version 2.
     Unified,
-    /// The controller of memory of version 1.
+    /// The memory controller of version 1.
     Memory,
 }
 
@@ -256,7 +256,7 @@ impl Hierarchy {
     }
 }
 
-/// Where cgroups are mounted.
+/// A mount of a cgroup hierarchy.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount<'a> {
     hierarchy: Hierarchy,
@@ -266,8 +266,8 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Parses a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Returns `None` for other
-    /// mounts.
+    /// Parses a line of `/proc/self/mountinfo` (proc_pid_mountinfo(5)). Returns `None` for a mount
+    /// of another kind.
     fn parse(line: &'a str) -> Option<Mount<'a>> {
         let (mount, system) = line.split_once(" - ")?;
         let mut fields = mount.split(' ').skip(3);

@@ -17,11 +17,11 @@ use crate::shell::start::StartError;
 /// The addresses on which a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// For clients.
+    /// The address for clients.
     pub clients: HostPort,
-    /// For neighbours. `None` if the server has no port for them.
+    /// The address for neighbours. `None` if the server has no port for them.
     pub neighbours: Option<HostPort>,
-    /// For HTTP requests of operators. `None` if the server has no HTTP port.
+    /// The address for HTTP requests of operators. `None` if the server has no HTTP port.
     pub http: Option<HostPort>,
 }
 
@@ -105,8 +105,8 @@ impl Listener {
 }
 
 /// Switches TCP keepalive on (tcp(7)). TCP sends the first probe to a client that was silent for
-/// half of `silence`. It closes the connection if the client does not answer during the other half.
-/// An accepted socket inherits these options from the listener.
+/// half of `silence`. If the client does not answer during the other half, TCP closes the
+/// connection. An accepted socket inherits these options from the listener.
 fn probe(listener: &OwnedFd, silence: Duration) -> rustix::io::Result<()> {
     const PROBES: u32 = 4;
     let half = silence / 2;

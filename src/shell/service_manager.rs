@@ -36,8 +36,8 @@ use crate::shell::clock::monotonic_micros;
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// The time between two messages that ask for more time to start.
 const EXTEND_EVERY: Duration = Duration::from_secs(1);
-/// The time for which such a message asks. If a start hangs for longer, the manager ends the
-/// server.
+/// The time for which each of these messages asks. If the server sends no further message in this
+/// time, the manager ends the server.
 const EXTENSION: Duration = Duration::from_secs(30);
 /// The time between two attempts to send to a full socket.
 const RETRY: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ impl fmt::Display for Standing {
 #[derive(Default)]
 pub struct ServiceManager {
     channel: Option<Channel>,
-    /// Half of `$WATCHDOG_USEC`, if the manager wants pings.
+    /// Half of `$WATCHDOG_USEC`, if the manager expects pings.
     ping_every: Option<Duration>,
     ping_at: Time,
     /// The numbers in the last `STATUS`.
@@ -146,7 +146,7 @@ impl ServiceManager {
         self.channel.is_some()
     }
 
-    /// Asks for more time to start, at most every second.
+    /// Asks the manager for more time to start, at most once per second.
     pub fn starting(&mut self, now: Time) {
         if self.extend_at <= now {
             self.extend_at = now + EXTEND_EVERY;
@@ -169,14 +169,14 @@ impl ServiceManager {
     /// Reports that a reload begins.
     pub fn reload_begins(&mut self, now: Time) {
         self.reloads += 1;
-        // With `Type=notify-reload`, a manager that sent SIGHUP ignores an answer whose time is
-        // missing or older than the signal.
+        // With `Type=notify-reload`, a manager that sent SIGHUP ignores a `RELOADING=1` whose
+        // `MONOTONIC_USEC` is missing or earlier than the signal.
         let text = format!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_micros());
         self.send(Kind::Other, text, now);
     }
 
-    /// Called when a reload has ended, with or without success. Sends `READY=1` if no other reload
-    /// is in progress.
+    /// Handles the end of a reload, with or without success: sends `READY=1` if no other reload is
+    /// in progress.
     pub fn reload_ended(&mut self, now: Time) {
         self.reloads = self.reloads.saturating_sub(1);
         if self.reloads == 0 {
@@ -191,8 +191,8 @@ impl ServiceManager {
         self.send(Kind::Other, text, now);
     }
 
-    /// Sends the messages that are due at the end of a turn of the loop. No other thread sends
-    /// pings, so a loop that hangs sends none.
+    /// Sends the messages that are due at the end of a turn of the loop. Only the loop sends pings,
+    /// so the manager notices a loop that hangs.
     pub fn turn_ended(&mut self, standing: Standing, now: Time) {
         if self.ping_every.is_some() && self.ping_at <= now {
             self.ping(now);
@@ -257,7 +257,7 @@ struct Channel {
     waiting: VecDeque<(Kind, String)>,
     /// The time of the next attempt to send to a full socket.
     retry_at: Option<Time>,
-    /// Whether the last message could not be sent for another reason than a full socket.
+    /// Whether sending the last message failed for another reason than a full socket.
     is_broken: bool,
 }
 

@@ -10,9 +10,9 @@
 //! | SIGXFSZ | none: when a file reaches the size limit, the write fails with an error instead |
 //!
 //! A process inherits its signal mask from its parent, also across `exec` (sigprocmask(2)). A
-//! signal that the parent blocked would never arrive, so all of these except SIGXFSZ are unblocked.
-//! The disposition "ignore" is inherited too (`nohup` sets it for SIGHUP). A handler replaces that
-//! disposition, so SIGHUP reloads a server that was started with `nohup`.
+//! signal that the parent blocked would never arrive, so the server unblocks all signals in the
+//! table except SIGXFSZ. The disposition "ignore" is inherited too (`nohup` sets it for SIGHUP). A
+//! handler replaces that disposition, so SIGHUP reloads a server that was started with `nohup`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -93,8 +93,9 @@ impl SignalFlags {
     /// The signals cannot be caught.
     pub fn register() -> io::Result<SignalFlags> {
         let flags = SignalFlags::default();
-        // The log's flag is registered first, so it is set before the loop's flag. When the loop
-        // then flushes the log, the writer thread must find the log's flag set.
+        // The `log` flag is registered first, so a signal sets it before the flags that the loop
+        // reads. When the loop then flushes the log, the writer thread must find the `log` flag
+        // set.
         flag::register(SIGHUP, flags.log.clone())?;
         flag::register(SIGUSR1, flags.log.clone())?;
         flag::register(SIGHUP, flags.reload.clone())?;
@@ -129,7 +130,8 @@ impl Signals {
             // arrives.
             pipe::register(signal, sender.try_clone()?)?;
         }
-        // This byte makes the loop check for signals that came before this call.
+        // This byte makes the first poll of the loop return, so that the loop handles signals that
+        // came before this call.
         sender.write_all(&[0])?;
         Ok(Signals {
             stream: UnixStream::from_std(receiver),
@@ -142,8 +144,8 @@ impl Signals {
         &mut self.stream
     }
 
-    /// Whether a stop was requested. This clears no request: only [`Signals::take_requests`] clears
-    /// requests.
+    /// Whether SIGTERM or SIGINT requested a stop. This function does not clear the request: only
+    /// [`Signals::take_requests`] does.
     #[must_use]
     pub fn is_stop_requested(&self) -> bool {
         self.flags.stop.load(Ordering::SeqCst)

@@ -1,8 +1,9 @@
-//! The real [`Io`] of a [`Node`]: sockets, a resolver, a disk and a clock.
+//! The [`Io`] of a [`Node`] in a real server (tests simulate it): sockets, a resolver, a disk and a
+//! clock.
 //!
 //! Each socket is registered with the poll once, for reading and writing. Its [`Transport`]
-//! remembers what the poll reported. A connection that is still readable or writable at the end of
-//! a turn is put on the list of the next turn.
+//! remembers what the poll reported. At the end of a turn, a connection that still waits for input
+//! or output is put on the list of the next turn if its socket is ready for that.
 
 use std::net::SocketAddr;
 
@@ -110,8 +111,8 @@ impl Sockets {
         !self.ready.is_empty()
     }
 
-    /// Moves the ready connections to the end of `running`. A connection that becomes ready during
-    /// the turn is served in the next one.
+    /// Moves the ready connections to the end of `running`, the connections that the present turn
+    /// serves. A connection that becomes ready during the turn is served in the next one.
     pub(super) fn take_ready(&mut self, running: &mut Vec<ConnId>) {
         match running.is_empty() {
             true => std::mem::swap(&mut self.ready, running),

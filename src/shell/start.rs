@@ -17,7 +17,8 @@ use crate::shell::disk::{Disk, OpenError};
 use crate::shell::look_up;
 use crate::shell::ports::{Port, Ports};
 
-/// `--check` stops waiting for look-ups if no look-up ends within this time.
+/// `--check` waits this long for the next look-up to end. After that, it does not wait for the
+/// others.
 const LOOK_UP_CHECK: Duration = Duration::from_secs(3);
 
 /// The directory of a server's journal, and how durable the journal is.
@@ -99,7 +100,7 @@ impl From<OpenError> for StartError {
 /// the operator, which do not prevent a start.
 ///
 /// # Errors
-/// The server would not start, for this reason.
+/// The reason why the server would not start.
 pub fn check(
     settings: &Settings,
     ports: &Ports,
@@ -120,9 +121,9 @@ pub fn check(
     Ok(notes)
 }
 
-/// Looks up the names that the server needs while it serves: those of neighbours that it dials, and
-/// of Google Places. Returns a note for each name that has no address now. A start does not wait
-/// for look-ups, so such a name is no error.
+/// Looks up the names that the server needs while it serves: the names of neighbours that it dials,
+/// and the name of Google Places. Returns a note for each name that has no address now. A start
+/// does not wait for look-ups, so such a name is no error.
 fn unresolved(settings: &Settings) -> Vec<String> {
     let dialled = settings.neighbours.iter().filter(|it| it.we_dial);
     let dialled = dialled.map(|it| it.address.host.clone());

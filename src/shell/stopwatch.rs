@@ -1,13 +1,14 @@
-//! Measures the parts of a turn, for `/slow` and for the metrics. A turn is one iteration of the
-//! event loop. The wait for events does not count.
+//! Measures the parts of a turn, for the page `/slow` of the HTTP port and for the metrics. A turn
+//! is one iteration of the event loop, without the wait for events.
 
 use std::time::Duration;
 
 use crate::core::base::clock::Time;
 use crate::core::session::turns::{Part, Turn};
 
-/// The times of one turn. To measure a turn, the clock is read two more times, and two times for
-/// each piece of disk work. All other times are readings that the loop needs anyway.
+/// The times of one turn. Only for the measurement, the loop reads the clock two times in each
+/// turn, and two times for each piece of disk work. All other times come from readings that the
+/// loop needs anyway.
 #[derive(Default)]
 pub(super) struct Stopwatch {
     /// When the wait for events ended. `None` if no turn is being measured.
@@ -25,38 +26,40 @@ pub(super) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// The wait for events is over.
+    /// Begins a turn. `now` is the time at which the wait for events ended.
     pub(super) fn began(&mut self, now: Time) {
         self.began = Some(now);
         self.disk = Duration::ZERO;
     }
 
-    /// All input of the turn was read and handled. The turn has served `ready` connections.
+    /// Stores `now` as the time at which all input of the turn was read and handled. `ready` is the
+    /// number of connections that the turn served.
     pub(super) fn has_read(&mut self, now: Time, ready: usize) {
         self.input_until = now;
         self.ready = ready;
     }
 
-    /// All output was written. `drive` reads the time only once, when the deadlines are handled. So
-    /// the last reading is the end of that part.
+    /// Stores `now` as the time at which all output was written.
+    /// [`drive`](crate::core::node::drive) calls `Io::now` only once, directly after it handled the
+    /// deadlines. So `last_read` is the end of that part.
     pub(super) fn has_written(&mut self, now: Time) {
         self.deadlines_until = self.last_read;
         self.output_until = now;
     }
 
-    /// [`Io::now`](crate::core::node::Io::now) has read the time.
+    /// Stores a time that [`Io::now`](crate::core::node::Io::now) has read.
     #[inline]
     pub(super) fn time_was_read(&mut self, now: Time) {
         self.last_read = now;
     }
 
-    /// A piece of disk work ran on the loop's thread.
+    /// Adds the time that the loop's thread spent on a piece of disk work.
     pub(super) fn add_disk(&mut self, length: Duration) {
         self.disk += length;
     }
 
-    /// The turn has ended: the log is flushed. Returns the times of the turn, or `None` if no turn
-    /// has begun since the last call.
+    /// Ends the turn, after the log was flushed. Returns the times of the turn, or `None` if no
+    /// turn has begun since the last call.
     pub(super) fn ended(&mut self, now: Time, wall: u64) -> Option<Turn> {
         let began = self.began.take()?;
         let ns = |length: Duration| length.as_nanos() as u64;

@@ -97,8 +97,8 @@ impl Transport {
                 true => State::Connecting,
                 false => State::Open,
             },
-            // Not known yet. If there is something to read, epoll reports it right after
-            // registration.
+            // It is not known yet whether there is something to read. If there is, epoll reports it
+            // right after registration.
             readable: false,
             // The send buffer of a new socket is empty.
             writable: !connecting,
@@ -128,7 +128,8 @@ impl Transport {
     pub fn record_readiness(&mut self, event: &Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        // A read stops before urgent data, even if more bytes follow (tcp(7)).
+        // A read stops before urgent data, even if more bytes follow (tcp(7)). So a short read then
+        // proves nothing.
         self.short_read_is_inconclusive |=
             event.is_read_closed() || event.is_error() || event.is_priority();
         self.hung_up |= event.is_write_closed() || event.is_error();
