@@ -79,9 +79,9 @@ impl From<String> for OpenError {
 /// The open journal files of one server, and the threads that work on them.
 pub struct Disk {
     directory: Arc<File>,
-    /// The lock on the directory, held until this is dropped.
+    /// The open lock file. The directory stays locked until this file is closed.
     _lock: File,
-    /// The journal, and the next file while a compaction writes one.
+    /// The journal, and the next file if it exists.
     files: Vec<(FileId, Arc<File>)>,
     writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
     keeper: Executor<Job, Finished>,
@@ -149,8 +149,8 @@ impl Disk {
         create_directory(directory)?;
         let lock = lock(directory)?;
         let directory_file = File::open(directory).map_err(|error| at("read what is", error))?;
-        // A `journal.new` was left by a compaction that did not finish. It is not needed: the
-        // journal itself is complete.
+        // A server that crashed may have left a `journal.new`. It is not needed: the journal itself
+        // is complete.
         remove_next(&directory_file).map_err(|error| at("remove journal.new", error))?;
         let path = directory.join(JOURNAL);
         check_journal_path(&directory_file, &path)?;
@@ -165,8 +165,8 @@ impl Disk {
         });
         let file = File::from(open.map_err(|error| at("open the journal", error.into()))?);
         is_regular(&file, &path)?;
-        // A compaction needs this file. If it cannot be created, the operator has to know at the
-        // start, not hours later.
+        // A compaction needs a `journal.new`. If this file cannot be created, the operator has to
+        // know at the start, not hours later.
         create_next(&directory_file)
             .and_then(|_| remove_next(&directory_file))
             .map_err(|error| at("make journal.new, for compactions,", error))?;
@@ -409,8 +409,7 @@ impl Disk {
         self.perform(DiskWork::Sync { files })
     }
 
-    /// Closes the files when the server has stopped, and removes the file of an unfinished
-    /// compaction.
+    /// Closes the files when the server has stopped, and removes `journal.new`.
     pub fn close(self) {
         let _ = remove_next(&self.directory); // if this fails, the next start removes it
     }

@@ -266,9 +266,9 @@ impl Server {
         }
     }
 
-    /// Writes and syncs what is left for the journal, such as updates from neighbours. It does not
-    /// wait for space on a full disk. If the disk hangs, this function returns an error after
-    /// `limits.stop_ms`, or when another SIGTERM or SIGINT comes.
+    /// Writes and syncs what is left for the journal, such as updates from neighbours. This
+    /// function does not wait for space on a full disk. If the disk hangs, the function returns an
+    /// error after `limits.stop_ms`, or when another SIGTERM or SIGINT comes.
     fn finish_journal(&mut self) -> io::Result<()> {
         self.node.journal_positions(self.sockets.now());
         let give_up_at = self.sockets.now().time + self.stop_timeout;

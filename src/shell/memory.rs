@@ -314,7 +314,7 @@ impl<'a> Mount<'a> {
 mod tests {
     use super::*;
 
-    /// A directory with these files.
+    /// Creates a directory with these files, and returns it.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {

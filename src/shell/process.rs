@@ -1,5 +1,5 @@
-//! Measures facts about the process. Reading a file in `/proc` does not wait for a disk: the kernel
-//! makes the content at each read (proc(5)).
+//! Measures facts about the process, for the metrics. Reading a file in `/proc` does not wait for a
+//! disk: the kernel makes the content at each read (proc(5)).
 
 use std::fs;
 

@@ -15,7 +15,8 @@
 //! messages wait in a queue and are sent later. If sending fails for another reason, the messages
 //! are dropped, and one warning is logged.
 //!
-//! The server starts no other programs, so the variables can stay in its environment.
+//! The variables stay in the server's environment. The server starts no other programs, so no
+//! program inherits them by mistake.
 
 use std::collections::VecDeque;
 use std::env;

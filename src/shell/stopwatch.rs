@@ -39,9 +39,9 @@ impl Stopwatch {
         self.ready = ready;
     }
 
-    /// Stores `now` as the time at which all output was written.
-    /// [`drive`](crate::core::node::drive) calls `Io::now` only once, directly after it handled the
-    /// deadlines. So `last_read` is the end of that part.
+    /// Stores `now` as the time at which all output was written. The function `drive` calls
+    /// `Io::now` only once, directly after it handled the deadlines. So `last_read` is the end of
+    /// that part.
     pub(super) fn has_written(&mut self, now: Time) {
         self.deadlines_until = self.last_read;
         self.output_until = now;

@@ -13,7 +13,8 @@ pub enum Condition {
         /// The time since which the oldest of this work waits.
         since: Time,
     },
-    /// `IAMAT`s are refused, because the journal files have no space for their entries.
+    /// `IAMAT`s (the commands with which clients report positions) are refused, because the journal
+    /// files have no space for their entries.
     Refusing {
         /// The time since which `IAMAT`s are refused.
         since: Time,

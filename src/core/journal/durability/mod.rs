@@ -803,7 +803,8 @@ impl Durability {
         let is_switch_due = self.is_copied();
         let is_behind =
             self.appended_seq > self.syncing.map_or(self.synced_seq, |syncing| syncing.seq);
-        // A journal that has to be rewritten is not synced: its failed sync must not be repeated.
+        // The journal itself needs no sync if it has format 1, because it gets no entries. It gets
+        // no sync if its last sync failed, because a failed sync is not repeated.
         let has_current = !self.is_old_format && self.rewrite_at.is_none();
         let is_due = match self.fsync {
             _ if !has_current => false,

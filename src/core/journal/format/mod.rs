@@ -53,7 +53,8 @@
 //!   bytes after them, and logs a warning.
 //! - **Damage**: any other bytes that are not an entry, with good entries after them. Only a fault
 //!   of the disk or of a program leaves such bytes. The server refuses to start, and the error
-//!   names the offset. Otherwise the server would silently lose acknowledged records.
+//!   names the offset. If it started without these entries, it would silently lose acknowledged
+//!   records.
 
 mod damage;
 mod header_probe;
@@ -467,7 +468,8 @@ fn checksum_of_format_1(length: [u8; 4], payload: &[u8]) -> u32 {
 pub enum JournalError {
     /// The file does not begin with a header of this server's journal.
     Foreign,
-    /// Some bytes are not an entry, but good entries are after them.
+    /// The journal is damaged: some bytes are not an entry, good entries follow, and neither a torn
+    /// write nor a loss of power explains this.
     Damaged {
         /// The offset of these bytes from the start of the file.
         offset: u64,
