@@ -37,7 +37,8 @@ impl Backoff {
     /// neighbour do not all dial in the same millisecond.
     ///
     /// No wait is longer than 90 % of the cap. The remaining 10 % of the cap are for the handshake.
-    /// So the link should be up again at most one cap after the neighbour has come back.
+    /// So a link to a neighbour should be up again at most one cap after the neighbour accepts
+    /// connections again.
     pub fn next_wait(&mut self, random: u64) -> Duration {
         let fraction = 0.5 + 0.4 * (random as f64 / u64::MAX as f64);
         let wait = self.step.mul_f64(fraction);

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-/// A random number that a server chooses when a life begins. It distinguishes the present life of
-/// the server from its earlier lives.
+/// A random number that a server chooses when a life begins. The number distinguishes the present
+/// life of the server from the earlier lives of the same server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootId(pub u64);
 

@@ -1,4 +1,5 @@
-//! A token bucket: it limits how many bytes are used at one moment, and how many on average.
+//! A token bucket. Its capacity limits the bytes that are used at one moment. The rate at which it
+//! is refilled limits the bytes that are used on average.
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ impl Bucket {
     }
 
     /// Returns the time at which the bucket will contain `bytes` bytes, if nothing is taken until
-    /// then.
+    /// then. The time is in the past if the bucket already contains that many.
     #[must_use]
     pub fn available_at(&self, bytes: u64, rate: Rate) -> Time {
         let full_at = self.full_at + rate.refill_time(bytes);

@@ -1,4 +1,5 @@
-//! Time as an argument: the core never reads a clock. Every event comes with the present time.
+//! Time as an argument. The core never reads a clock: the caller passes the present time with every
+//! event.
 //!
 //! asyncio's `loop.time()` is [`Now::time`]; `time.time()` is [`Now::wall`].
 
@@ -31,9 +32,10 @@ impl Time {
         self.0.get() - 1
     }
 
-    /// Returns the moment `ms` milliseconds later. Limits are in milliseconds, so no [`Duration`]
-    /// is needed. This function must be fast: an active link computes its heartbeat and silence
-    /// deadlines in every iteration of the event loop.
+    /// Returns the moment `ms` milliseconds later. The argument is a plain number and no
+    /// [`Duration`], because limits are in milliseconds. This function must be fast: an active link
+    /// to a neighbour computes two deadlines (its heartbeat and the neighbour's silence) in every
+    /// iteration of the event loop.
     #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000_000)))
@@ -82,7 +84,7 @@ impl Sub for Time {
 pub struct Now {
     /// The monotonic clock, for deadlines and intervals.
     pub time: Time,
-    /// The wall clock, in nanoseconds since the POSIX epoch. It gives the time at which an `IAMAT`
-    /// was received.
+    /// The wall clock, in nanoseconds since the POSIX epoch. The server uses it as the time at
+    /// which it received an `IAMAT`.
     pub wall: u64,
 }

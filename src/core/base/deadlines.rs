@@ -1,18 +1,19 @@
 //! Timers, like asyncio's `call_later`, but without a callback.
 //!
-//! A heap of entries (time, value). The value names what to check at that time, for example a
-//! connection.
+//! The timers are a heap of entries (time, value). The value names what the caller has to check at
+//! that time, for example a connection.
 //!
 //! An entry is only a hint. A deadline that moves leaves its old entry in the heap, so the caller
 //! must check the real deadline when an entry is due. In return, moving a deadline to a later time
-//! costs nothing. That is the usual case: a heartbeat was sent, or a line was finished in time.
+//! costs nothing. This is the usual case: for example, each heartbeat that is sent moves the time
+//! of the next heartbeat.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::core::base::clock::Time;
 
-/// The heap of entries. `T` names what to check.
+/// The heap of entries. A value of type `T` names what to check.
 pub struct Deadlines<T> {
     heap: BinaryHeap<Reverse<(Time, T)>>,
 }

@@ -6,7 +6,8 @@ const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 
-/// The bounds for turns (iterations of the event loop). Most turns take less than 0.1 ms.
+/// The upper bounds of the buckets, in nanoseconds, for turns (iterations of the event loop). Most
+/// turns take less than 0.1 ms.
 pub const TURN_BOUNDS_NS: [u64; 12] = [
     50 * US,
     100 * US,
@@ -22,7 +23,8 @@ pub const TURN_BOUNDS_NS: [u64; 12] = [
     10 * SECOND,
 ];
 
-/// The bounds for questions to Google Places and for syncs of the journal.
+/// The upper bounds of the buckets, in nanoseconds, for questions to Google Places and for syncs of
+/// the journal.
 pub const PLACES_BOUNDS_NS: [u64; 12] = [
     MS,
     5 * MS,
@@ -38,7 +40,8 @@ pub const PLACES_BOUNDS_NS: [u64; 12] = [
     10 * SECOND,
 ];
 
-/// The number of durations in each bucket. A bucket includes its upper bound.
+/// A histogram: the number of durations in each bucket. A duration that is equal to the upper bound
+/// of a bucket is in that bucket.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     bounds_ns: &'static [u64; 12],

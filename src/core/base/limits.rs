@@ -1,7 +1,8 @@
 //! Every limit of a server: its name, what it bounds, its default and its range.
 //!
-//! Everything about limits is made from this one list: the `[limits]` table of a config file, its
-//! checks, and the output of `--check`.
+//! All limits are in one list, in the call of the macro `limits!` below. Three things are made from
+//! this list: the `[limits]` table of a config file, the checks of this table, and the output of
+//! `--check`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ pub const TURN_BYTES: usize = 64 * 1024;
 /// The maximum number of header fields in a request to the HTTP port.
 pub const HTTP_FIELDS: usize = 64;
 
-/// The minimum of `limits.buffer_bytes`. The value 0 is allowed too: it stands for a part of the
-/// memory.
+/// The minimum of `limits.buffer_bytes`. The value 0 is allowed too: it stands for a quarter of the
+/// memory that the process may have.
 const MIN_BUFFER_BYTES: u64 = 1 << 20;
 
 /// One limit, as `--check` prints it.
@@ -80,8 +81,9 @@ limits! {
     max_clients_per_address = 512, 1..=4_000_000;
     /// Connections of proxies whose PROXY header has not arrived; one more connection is accepted,
     /// and the connection that has waited longest is closed.
-    // The minimum is the number of connections that two turns accept. So the loop reads a header
-    // that has arrived before it closes the connection for a newer one.
+    // The minimum is the number of connections that the event loop accepts in two turns. So the
+    // loop reads a header that has arrived, before it could close the connection in favour of a
+    // newer one.
     max_unidentified = 1_024, 128..=1_000_000;
     /// Time for the PROXY header of a new connection to arrive.
     proxy_header_ms = 4_000, 10..=3_600_000;

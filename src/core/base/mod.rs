@@ -5,8 +5,8 @@
 //!   node ─► client ─► link, places, http ─► session ─► journal ─► table ─► wire ─► base
 //! ```
 //!
-//! Only [`limits`] and [`settings`] mention herds, because they list what can be configured. The
-//! other modules here could be used in any program.
+//! Of these modules, [`limits`] and [`settings`] are specific to this server: they list what can be
+//! configured. Most of the other modules could be used in any program.
 
 pub mod backoff;
 pub mod boot_id;

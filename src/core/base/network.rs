@@ -15,7 +15,7 @@ pub struct Network {
     prefix: u32,
 }
 
-/// Why a text is not a network.
+/// Why a text cannot be parsed as a [`Network`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkError {
     /// The text is neither an address nor an address, a slash and a prefix length.
@@ -50,8 +50,8 @@ impl Network {
     /// Returns the network of `address` with this prefix length. `prefix` is at most the number of
     /// bits in `address`.
     fn of(address: IpAddr, prefix: u32) -> Network {
-        // `checked_shl` returns `None` for a shift by all 32 or 128 bits. The mask of prefix 0 is
-        // 0.
+        // `checked_shl` returns `None` for a shift by all 32 or 128 bits. In this case the prefix
+        // is 0, and so is the mask.
         let first = match address {
             IpAddr::V4(v4) => {
                 let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);

@@ -7,13 +7,13 @@
 pub struct ProcessFacts {
     /// When the process started, in seconds since 1970.
     pub started_s: f64,
-    /// The memory of the process that is in RAM, in bytes.
+    /// The part of the process's memory that is in RAM (the resident set), in bytes.
     pub resident_bytes: Option<u64>,
     /// The CPU time that the process has used, in seconds.
     pub cpu_s: Option<f64>,
     /// The number of open descriptors.
     pub open_fds: Option<u64>,
-    /// The number of descriptors that may be open.
+    /// The maximum number of descriptors that may be open at once.
     pub max_fds: Option<u64>,
     /// The number of log lines that were handed to the thread that writes them.
     pub log_lines: u64,

@@ -88,7 +88,7 @@ impl Secrets {
     }
 
     /// Compares these secrets with `old`, the secrets that the neighbours still have. Two servers
-    /// link in both directions if each server has the primary secret of the other.
+    /// can link, whichever of them dials, if each server has the primary secret of the other.
     #[must_use]
     pub fn change_from(&self, old: &Secrets) -> SecretsChange {
         if self == old {
@@ -114,10 +114,12 @@ impl Secrets {
 pub enum SecretsChange {
     /// The new secrets are equal to the old ones.
     Unchanged,
-    /// Servers with the new secrets and servers with the old ones link with each other.
+    /// A server with the new secrets and a server with the old ones can link, whichever of them
+    /// dials.
     Compatible,
-    /// Servers with the new secrets and servers with the old ones do not link in both directions.
-    /// The operator skipped a step of the change, or the secret file is incomplete.
+    /// A link between a server with the new secrets and a server with the old ones fails if one of
+    /// them dials, and perhaps also if the other one dials. Probably the operator skipped a step of
+    /// the change, or the secret file is incomplete.
     Incompatible,
 }
 
@@ -159,16 +161,16 @@ pub enum PlacesApi {
     New,
 }
 
-/// How many questions Google Places may be asked. 0 stands for any number.
+/// How many questions the server may send to Google Places. The value 0 stands for any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlacesQuota {
     /// The maximum number of questions in a second.
     pub per_second: u64,
     /// The maximum number of questions in any 24 hours.
     pub per_day: u64,
-    /// The maximum number of questions of one address in 24 hours. It applies only after more than
-    /// half of `per_day` is used. `None` stands for [`PlacesQuota::default_share`], and then
-    /// loopback addresses have no maximum.
+    /// The maximum number of questions for the clients of one address in 24 hours. It applies only
+    /// after more than half of `per_day` is used. `None` stands for [`PlacesQuota::default_share`],
+    /// and then loopback addresses have no maximum.
     pub per_day_per_address: Option<u64>,
 }
 
@@ -192,7 +194,7 @@ pub struct PlacesSettings {
     pub key: Option<Secret>,
     /// The fields that the New API returns. They are sent in the header `X-Goog-FieldMask`.
     pub field_mask: String,
-    /// How many questions may be asked.
+    /// How many questions the server may send to this API.
     pub quota: PlacesQuota,
     /// The TLS configuration, with the trusted authorities.
     pub tls: Arc<rustls::ClientConfig>,
@@ -207,11 +209,11 @@ pub struct TlsSettings {
     pub clients: Option<Arc<rustls::ServerConfig>>,
     /// The configuration towards neighbours. If it is `None`, links use plain TCP.
     pub neighbours: Option<NeighbourTls>,
-    /// The certificates that this server shows, and when they expire.
+    /// The certificates that this server sends in TLS handshakes, and when they expire.
     pub own: Vec<OwnCertificate>,
 }
 
-/// A certificate that this server shows.
+/// A certificate that this server sends in TLS handshakes, to prove its identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCertificate {
     /// The file that contains the certificate.
@@ -227,9 +229,9 @@ pub enum TlsMode {
     /// Every link uses TLS.
     #[default]
     Required,
-    /// A link uses plain TCP if the neighbour does not speak TLS, or if TLS fails. This is for the
-    /// time in which only some servers of a herd have TLS. An attacker who can change the traffic
-    /// between two such servers can force plain TCP.
+    /// A link uses plain TCP if the neighbour does not support TLS, or if TLS fails. This is for
+    /// the time in which only some servers of a herd have TLS. An attacker who can change the
+    /// traffic between two such servers can force plain TCP.
     Offered,
 }
 

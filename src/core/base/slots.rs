@@ -1,7 +1,8 @@
 //! A table of entries whose ids are not reused: a slab with generations.
 //!
 //! When an entry is removed, a later entry can get the same index. So an index alone could find the
-//! wrong entry. An [`Id`] therefore has a generation, too. The id of a removed entry finds nothing.
+//! wrong entry. An [`Id`] therefore also has a *generation*, a number that each new entry gets. A
+//! look-up by the id of a removed entry returns `None`.
 
 use slab::Slab;
 
@@ -54,8 +55,8 @@ impl std::fmt::Debug for Id {
 pub struct Slots<T> {
     slab: Slab<T>,
     /// For each index, the generation of the last entry there, even if that entry was removed. The
-    /// generations are not in the slab: there, alignment could make each of them take eight bytes
-    /// instead of four.
+    /// generations are not stored in the slab, because alignment could make each of them take eight
+    /// bytes there instead of four.
     generations: Vec<u32>,
     last_generation: u32,
 }

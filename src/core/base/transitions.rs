@@ -4,12 +4,12 @@
 //! and the next state. One method, `enter`, makes every change of state. It asserts that the table
 //! has the transition.
 //!
-//! The documentation page of the machine shows the table as a diagram. A test fails if the diagram
-//! differs from the table.
+//! The module documentation of each machine shows its table as a diagram. A test fails if the
+//! diagram differs from the table.
 
 use std::fmt::Debug;
 
-/// Asserts, in debug builds, that the table has this transition.
+/// Asserts that the table has this transition. Release builds do not check this.
 #[inline]
 pub(crate) fn assert_transition<State, Cause>(
     table: &[(State, Cause, State)],
