@@ -1,10 +1,11 @@
 //! Positions as ISO 6709 decimal degrees: `+34.068930-118.445127`.
 //!
-//! The digits stay text, also in the query to Google. So nothing is rounded.
+//! A position is never converted to a number: the digits stay text, also in the query to Google. So
+//! nothing is rounded.
 
 use crate::core::wire::swar;
 
-/// A latitude and a longitude, each in its range. Both borrow from the line of the command.
+/// A latitude and a longitude, each in its range. Both borrow from the parsed text.
 ///
 /// ```
 /// use herd_mio::core::wire::coordinates::Coordinates;
@@ -61,9 +62,9 @@ impl<'a> Coordinates<'a> {
     }
 }
 
-/// Checks the signed decimal that begins at `start`, and returns the offset after it. It has 1–3
-/// whole digits, and optionally a point and more digits. Its absolute value is at most `limit`.
-/// This runs for every `IAMAT`, so it must be fast.
+/// Checks the signed decimal that begins at `start`, and returns the offset after it. The decimal
+/// has 1–3 digits before the point, and optionally a point and more digits. Its absolute value is
+/// at most `limit`. This function runs for every `IAMAT`, so it must be fast.
 #[inline]
 fn degrees(text: &[u8], start: usize, limit: u64) -> Option<usize> {
     let (b'+' | b'-') = text.get(start)? else {

@@ -1,4 +1,4 @@
-//! Escapes bytes from the network, so that they are safe in a log line.
+//! Escapes bytes from the network, so that a log line can contain them safely.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nearly all inputs are plain. This loop has no early exit, so the compiler can make it
-        // check sixteen bytes at once.
+        // Nearly all inputs are plain: nothing has to be escaped. This fold has no early exit, so
+        // the compiler can check sixteen bytes at once.
         let all_plain = self.0.iter().fold(true, |all, &byte| all & is_plain(byte));
         if all_plain && let Ok(text) = str::from_utf8(self.0) {
             return f.write_str(text);
@@ -63,8 +63,7 @@ impl<'a> Shortened<'a> {
         }
     }
 
-    /// Returns a number of bytes that is at least the length of the text that [`fmt::Display`]
-    /// writes.
+    /// Returns an upper bound, in bytes, for the length of the text that [`fmt::Display`] writes.
     #[must_use]
     pub fn max_text_bytes(self) -> usize {
         let escaped = |byte: &u8| if is_plain(*byte) { 1 } else { 4 };

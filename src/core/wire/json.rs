@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::message::At;
 
-/// Appends the fields of a record, without braces. `line` is the `AT` line without its LF, and `at`
-/// is the parsed line. Returns `None` if the location is invalid.
+/// Appends the fields of a record, without braces. `epoch` is the record's
+/// [epoch](crate::core::table::records), `line` is the `AT` line without its LF, and `at` is the
+/// parsed line. Returns `None` if the location is invalid.
 ///
 /// The coordinates are numbers, with all digits that the client wrote. The time is text, because a
 /// JSON parser can lose the last digits of a number. If a client's name is not UTF-8, `client_hex`
 /// contains its bytes. A [tombstone](crate::core::table::records) has `forgotten` instead of
-/// coordinates. Its time is the time of the position that it replaced.
+/// coordinates. The time in a tombstone is the time of the position that the tombstone replaced.
 ///
 /// ```
 /// use herd_mio::core::wire::json::write_record;

@@ -80,7 +80,8 @@ pub fn end_of_field(line: &[u8], start: usize) -> usize {
     end
 }
 
-/// Returns the line without the CR of a CRLF. Answers quote a line in this form.
+/// Returns the line without the CR of a CRLF. An answer that quotes a client's line quotes it
+/// without this CR.
 #[must_use]
 pub fn without_cr(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)

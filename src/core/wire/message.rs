@@ -1,5 +1,6 @@
 //! The messages of the protocol: a client's commands `IAMAT` and `WHATSAT`, and the `AT` line. A
-//! server answers a client with an `AT` line, and servers send `AT` lines to each other.
+//! server answers a client with an `AT` line. Servers also send `AT` lines to each other, to pass
+//! on positions.
 //!
 //! All parsed values borrow from the line.
 
@@ -10,8 +11,8 @@ use crate::core::wire::coordinates::Coordinates;
 use crate::core::wire::lines::{end_of_field, fields};
 use crate::core::wire::posix_time::{PosixTime, Skew, effective_time, receipt_time};
 
-/// The maximum number of bytes in the name of a client. The shortest `IAMAT` with a longer name is
-/// longer than a line.
+/// The maximum number of bytes in the name of a client. With a longer name, even the shortest
+/// `IAMAT` would be longer than a line can be.
 pub const MAX_CLIENT_BYTES: usize = LINE_BYTES - b"IAMAT  +0+0 0".len();
 
 /// The location field of a tombstone, the record of a forgotten client (see [`At`]). A client
@@ -42,9 +43,9 @@ pub struct Iamat<'a> {
     pub time: &'a [u8],
     /// The same time, parsed.
     pub stamp: PosixTime,
-    /// The three fields as one slice of the line. Set only if single spaces separate the fields and
-    /// nothing follows them. The `AT` line ends with the same bytes, so one copy of the slice is
-    /// enough.
+    /// The three fields as one slice of the line. `None` unless single spaces separate the fields
+    /// and nothing follows them. The `AT` line in the answer ends with the same bytes. So the
+    /// server copies the slice at once, and not each field.
     as_written: Option<&'a [u8]>,
 }
 
@@ -215,11 +216,11 @@ impl Radius {
 /// Servers store and send the line itself, byte for byte. This struct is only a view of the line.
 ///
 /// If the location is `-`, the line is a *tombstone*: `server` has forgotten the client. The time
-/// is then the stamp of the position that was forgotten. The skew is the time of the forgetting
-/// minus that stamp. Only servers write such lines.
+/// is then the stamp of the position that was forgotten. The skew is the time at which the client
+/// was forgotten, minus that stamp. Only servers write such lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At<'a> {
-    /// The name of the server that received the `IAMAT`.
+    /// The name of the server that received the `IAMAT`, or that forgot the client.
     pub server: &'a [u8],
     /// The offset of the client's name in the line, in bytes.
     pub client_offset: usize,
@@ -227,10 +228,11 @@ pub struct At<'a> {
     pub client: &'a [u8],
     /// The client's position, or [`NO_LOCATION`].
     pub location: &'a [u8],
-    /// The time in the `IAMAT`, from the client's clock.
+    /// The time in the `IAMAT`, from the client's clock. In a tombstone, this is the time of the
+    /// forgotten position.
     pub stamp: PosixTime,
-    /// The time that orders the records of one client; see [`effective_time`]. For a tombstone, the
-    /// time of the forgetting.
+    /// The time that orders the records of one client; see [`effective_time`]. In a tombstone, this
+    /// is the time at which the client was forgotten.
     pub effective: PosixTime,
 }
 
@@ -251,9 +253,9 @@ pub struct AtHead<'a> {
 impl<'a> AtHead<'a> {
     /// Parses the first fields of a line (without its LF).
     // Always inlined, like [`AtHead::parse_rest`], `Skew::parse` and `effective_time`. Without
-    // inlining, the result is returned through memory. The function writes the fields in small
-    // pieces, and the caller reads them in larger pieces. A processor must then wait until the
-    // writes have reached the cache. This wait took a seventh of the time of a flood.
+    // inlining, the result is returned through memory: the function writes it in small pieces, and
+    // the caller reads it in larger pieces. A processor must then wait until the small writes have
+    // reached the cache. This wait took a seventh of the time that a flood of updates took.
     #[inline(always)]
     #[must_use]
     pub fn parse(line: &'a [u8]) -> Option<AtHead<'a>> {
@@ -323,8 +325,9 @@ impl<'a> At<'a> {
         self.location == NO_LOCATION
     }
 
-    /// Appends the tombstone of `client`, without an LF. `time` is the text of the forgotten
-    /// position's time, which is parsed as `stamp`. `forgotten` is the time of the forgetting.
+    /// Appends the tombstone of `client`, without an LF. `time` is the time of the forgotten
+    /// position as text, and `stamp` is the same time, parsed. `forgotten` is the time at which the
+    /// client was forgotten.
     pub fn write_tombstone(
         out: &mut Vec<u8>,
         server: &str,
@@ -549,8 +552,8 @@ mod tests {
             let _ = At::parse(&line);
         }
 
-        /// The fast path and the general path give the same result. The white space decides which
-        /// path is taken.
+        /// The fast path and the general path of the parser give the same result. The white space
+        /// decides which path parses a line.
         #[test]
         fn white_space_does_not_change_the_parsed_command(client in "[!-~]{1,20}", location in "[+-][0-9]{1,3}(\\.[0-9]{0,9})?[+-][0-9]{1,3}(\\.[0-9]{0,9})?", time in "[0-9]{1,19}(\\.[0-9]{0,19})?", space in "[ \t\x0b\x0c\r]{1,3}", suffix in "[ \r]{0,2}") {
             let plain = format!("IAMAT {client} {location} {time}");

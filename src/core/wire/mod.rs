@@ -1,4 +1,4 @@
-//! The wire formats. The code here parses received bytes into values, and writes values as bytes.
+//! The wire formats. These modules parse received bytes into values, and write values as bytes.
 //!
 //! ```text
 //!   bytes ─► lines ─► message ─┬─► coordinates     +34.068930-118.445127
@@ -8,8 +8,8 @@
 //!   tools ◄─ json                                  {"client":"kiwi",…}
 //! ```
 //!
-//! All functions here depend only on their input: they keep no state and read no clock. Parsed
-//! values borrow from the input bytes.
+//! The results of all functions in these modules depend only on the arguments: the functions keep
+//! no state and read no clock. Parsed values borrow from the input bytes.
 
 pub mod coordinates;
 pub mod escape;

@@ -6,7 +6,7 @@
 //!
 //! An `f64` has a precision of about 200 ns for a present time, so two different stamps could
 //! become equal. Therefore a stamp is stored as two integers: whole seconds and attoseconds (10⁻¹⁸
-//! s). They store every stamp that the protocol allows without loss.
+//! s). These two integers can store every stamp that the protocol allows, without rounding.
 
 use crate::core::wire::swar;
 
@@ -22,7 +22,7 @@ const EIGHT_DIGITS: u32 = 100_000_000;
 /// so it cannot be configured.
 pub const MAX_LEAD_S: u64 = 60;
 
-/// An exact time: seconds since the POSIX epoch, with up to 18 decimals.
+/// An exact time: seconds since the POSIX epoch (1970), with up to 18 decimals.
 ///
 /// ```
 /// use herd_mio::core::wire::posix_time::PosixTime;
@@ -148,8 +148,9 @@ fn digits(text: &[u8]) -> Option<u64> {
 
 /// The receipt time minus the stamp, in whole nanoseconds. It is the second field of an `AT` line.
 ///
-/// A part below a nanosecond is cut off, towards zero. All servers read the same skew in the line,
-/// so they compute the same receipt time from it.
+/// A part below a nanosecond is cut off, towards zero. So the receipt time that follows from a line
+/// can be inexact, but all servers compute the same receipt time, because they read the same skew
+/// in the line.
 ///
 /// ```
 /// use herd_mio::core::wire::posix_time::{PosixTime, Skew};
@@ -243,7 +244,7 @@ impl Skew {
         out.extend_from_slice(&text[start + leading_zeros.min(7)..]);
     }
 
-    /// Returns how far the stamp is from the receipt, and in which direction.
+    /// Returns whether the stamp is more than 60 s before or after the receipt.
     #[must_use]
     pub fn lead(self) -> Lead {
         match ((self.seconds, self.nanos) > (MAX_LEAD_S, 0), self.negative) {
@@ -257,7 +258,7 @@ impl Skew {
 /// How a client's stamp compares with the clock of the server that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
-    /// The stamp is at most 60 s away.
+    /// The stamp and the server's clock differ by at most 60 s.
     Near,
     /// The stamp is more than 60 s ahead of the server's clock.
     Ahead,
@@ -292,13 +293,14 @@ pub fn receipt_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {
 
 /// Returns the time that decides which of two records of one client is the later one. This is the
 /// client's stamp, but at most 60 s after the receipt. Returns `None` if the receipt would be
-/// before the POSIX epoch: no server's clock shows such a time.
+/// before the POSIX epoch, because no server's clock shows such a time.
 ///
 /// Every server computes the same result, because it depends only on the `AT` line. There is no
 /// jump at 60 s: a stamp slightly more than 60 s ahead is only slightly reduced.
 ///
-/// If a client's clock is far ahead, each new record is later than the one before. If that clock is
-/// set right, new records are accepted again after at most 60 s.
+/// If a client's clock is far ahead, each new record of the client still has a later effective time
+/// than the record before. If the client's clock is then set right, the servers accept new records
+/// of the client again after at most 60 s.
 #[inline(always)] // see `AtHead::parse`
 #[must_use]
 pub fn effective_time(stamp: PosixTime, skew: Skew) -> Option<PosixTime> {

@@ -14,10 +14,10 @@
 //! (`PP2_TYPE_CRC32C`), which is not verified. The specification allows a receiver to ignore this
 //! checksum, and TCP has a checksum of its own.
 //!
-//! A valid header can be without a client address. In version 1, this is `UNKNOWN`. In version 2,
-//! this is the command `LOCAL`, or any address family and transport except TCP over IPv4 or IPv6.
-//! HAProxy sends `LOCAL` in its health checks. For such a header, the address of the connection
-//! itself is used.
+//! A valid header can lack a client address. In version 1, such a header has the word `UNKNOWN`. In
+//! version 2, it has the command `LOCAL`, or an address family and a transport other than TCP over
+//! IPv4 or IPv6. HAProxy sends `LOCAL` in its health checks. If the header has no client address,
+//! the server uses the source address of the TCP connection.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,8 +28,8 @@ pub const LINE_BYTES: usize = 107;
 /// The first bytes of a header of version 1.
 const LINE: &[u8] = b"PROXY ";
 
-/// The first bytes of a header of version 2. They were chosen so that they are not a line of a
-/// known protocol.
+/// The first bytes of a header of version 2. The specification chose these bytes so that no other
+/// known protocol begins with them.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The number of bytes before the addresses in a header of version 2.
@@ -54,11 +54,11 @@ pub enum Parsed {
     Incomplete,
     /// A complete header. More bytes can follow it.
     Header(Header),
-    /// The bytes are not a header. More bytes cannot change that.
+    /// The bytes are not a header, whatever bytes follow.
     Invalid(HeaderError),
 }
 
-/// Why bytes are not a header.
+/// Why the received bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// The bytes do not begin like a header of either version.
@@ -250,8 +250,8 @@ enum Family {
 }
 
 fn version_2(bytes: &[u8], max: usize) -> Result<Option<Header>, HeaderError> {
-    // Each byte is checked as soon as it is there. An error does not wait for the rest of the
-    // header.
+    // Each byte is checked as soon as it has arrived. So an error is found before the rest of the
+    // header arrives.
     let Some(&version_and_command) = bytes.get(12) else {
         return Ok(None);
     };
