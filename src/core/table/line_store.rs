@@ -17,9 +17,9 @@ use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 use crate::core::wire::swar::word_at;
 
-/// A store of `AT` lines without their LF, one line for each client. Each line has a number. The
-/// store gives a new line the number of a removed line, if there is such a number, and otherwise
-/// the next number, from 0.
+/// A store of `AT` lines without their LF, one line for each client. Each line has a number. A new
+/// line gets the number of a removed line if such a number is free. Otherwise it gets the next
+/// unused number; the first number is 0.
 pub trait LineStore {
     /// Stores the name of a server of the herd. After this, [`add`](LineStore::add) and
     /// [`replace`](LineStore::replace) never fail because of this name.
@@ -44,10 +44,10 @@ pub trait LineStore {
         origin: Origin,
     ) -> Option<()>;
 
-    /// Removes a line. Its number is free for another line.
+    /// Removes a line. A later line can get the same number.
     fn remove(&mut self, number: u32);
 
-    /// Returns the name of the client that the line belongs to.
+    /// Returns the name of the client whose position the line contains.
     #[must_use]
     fn client(&self, number: u32) -> &[u8];
 
@@ -58,8 +58,9 @@ pub trait LineStore {
     /// Appends the line to `out`.
     fn write(&self, number: u32, out: &mut Vec<u8>);
 
-    /// Whether the stored line is not packed, and equal to `line`. This check is cheap: it does not
-    /// unpack a packed line, but returns `false`, even if the lines are equal.
+    /// Whether the stored line is not packed, and equal to `line`. This check is cheap, because it
+    /// does not unpack a packed line: for a packed line it returns `false`, even if the lines are
+    /// equal.
     #[must_use]
     fn certainly_equals(&self, number: u32, line: &[u8]) -> bool;
 
@@ -72,8 +73,8 @@ pub trait LineStore {
 /// server begins when its process starts (see [`BootId`](crate::core::base::boot_id::BootId)).
 ///
 /// A record is not sent back to its origin. When a neighbour begins a new life, the neighbour gets
-/// a new `Origin`. So all records are sent to the neighbour again, also those that it sent in its
-/// earlier life.
+/// a new `Origin`. So all records are sent to the neighbour again, also the records that the
+/// neighbour sent in its earlier life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin(u32);
 
@@ -99,8 +100,8 @@ pub struct LineRef<'a> {
     pub line: &'a [u8],
     /// The hash of the bytes, see [`hash_of`].
     pub hash: u64,
-    /// `None` if the line cannot be parsed as an `AT` line. Then every other line counts as newer.
-    /// This cannot happen, because only parsed lines are stored.
+    /// `None` if the line cannot be parsed as an `AT` line. Every other line counts as newer than
+    /// such a line. There is never such a line, because only parsed lines are stored.
     pub(super) rank: Option<Rank>,
 }
 
@@ -132,7 +133,8 @@ impl LineRef<'_> {
 /// The hash begins with the line's length. The line is read in words of eight bytes (little-endian,
 /// with zeros after the end of the last word). For each word, the hash is xored with the word, and
 /// multiplied by the odd number nearest to 2⁶⁴/φ. Then the upper half of the hash is xored into its
-/// lower half. The hash reads eight bytes at a time, because the server hashes very often.
+/// lower half. The function reads eight bytes at a time to be fast, because the server computes
+/// very many hashes.
 #[must_use]
 pub fn hash_of(line: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| {

@@ -1,4 +1,4 @@
-//! Every client's position, in the order in which the positions changed.
+//! The table: the newest position of each client, in the order in which the positions changed.
 //!
 //! ```text
 //!   records ─ which position wins, the feed, its readers
@@ -8,8 +8,9 @@
 //!                    └─► packed_line ─ a line in about half of its bytes
 //! ```
 //!
-//! The other modules use only [`records`]. [`records`] uses its lines only through the interface
-//! [`line_store::LineStore`], so the two stores below it can be read last, or not at all.
+//! Code outside this folder uses only [`records`]. The code of [`records`] accesses the stored
+//! lines only through the interface [`line_store::LineStore`]. So the two stores can be read last,
+//! or not at all.
 
 pub mod line_store;
 pub mod naive_store;

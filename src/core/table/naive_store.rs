@@ -11,7 +11,7 @@ use crate::core::wire::message::At;
 pub struct NaiveStore {
     lines: Vec<Box<[u8]>>,
     origins: Vec<Origin>,
-    /// Numbers that removed lines had.
+    /// The numbers of removed lines. A new line gets one of these numbers.
     free: Vec<u32>,
 }
 
@@ -48,7 +48,7 @@ impl LineStore for NaiveStore {
     }
 
     fn client(&self, number: u32) -> &[u8] {
-        // Only parsed lines are stored, so this cannot fail.
+        // Only lines that could be parsed are stored, so parsing cannot fail here.
         At::parse(&self.lines[number as usize]).map_or(&[], |at| at.client)
     }
 

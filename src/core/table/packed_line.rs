@@ -1,18 +1,18 @@
-//! An `AT` line in little memory. The numbers are packed, two characters in a byte, and the
-//! server's name is replaced by a number.
+//! An `AT` line that takes little memory. Its numbers are packed, two characters in a byte, and the
+//! server's name is replaced by a number of two bytes.
 //!
 //! A herd with a million clients stores a million lines. Most of their characters are digits, signs
-//! and points. Packing computes nothing from the numbers, so unpacking returns the same line, byte
-//! for byte.
+//! and points. Packing treats the numbers as text and computes nothing from them. So unpacking
+//! returns the same line, byte for byte.
 //!
 //! ```text
 //!   length of the client's name (1 byte, or 255 and 2 bytes) · the name · number of the server (2 bytes)
 //!   · "skew location time", each character in half a byte, then one or two half bytes of value 15
 //! ```
 //!
-//! The code of a character is the lower half of its ASCII code. The code of a space is 10, because
-//! 0 is the code of `0`. These codes are simple to compute: eight characters are packed or unpacked
-//! at once, in one register.
+//! The code of a character is the lower half of its ASCII code. Only the space has another code,
+//! 10, because its lower half is the same as that of the digit `0`. These codes are simple to
+//! compute, so eight characters can be packed or unpacked at once, in one register.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ const TWO_ENDS: u8 = 0xff;
 /// contain the length.
 const LONG_NAME: u8 = 255;
 /// Packed text of at most this many bytes is unpacked into an array on the stack. Longer text needs
-/// an allocation, but nearly all lines are shorter.
+/// an allocation, but nearly no line has such a long text.
 const MAX_STACK_BYTES: usize = 64;
 
 /// A packed line, borrowed from its store.
@@ -193,12 +193,12 @@ pub fn pack(
     Some(())
 }
 
-/// Packs two characters into each byte; the first one is in the upper half. The characters are
-/// digits, `+`, `-`, `.`, spaces or [`END`]: no others fit in half a byte.
+/// Packs two characters into each byte; the first one is in the upper half. Each character is a
+/// digit, `+`, `-`, `.`, a space or [`END`]. Other characters have no code.
 fn pack_eight(characters: [u8; 8]) -> [u8; 4] {
     let word = u64::from_le_bytes(characters);
-    // The space is the only character here whose lower five bits are zero. So for a space, adding
-    // 127 does not set the top bit.
+    // Of these characters, only the space has zeros in its lower five bits. So adding 127 to these
+    // bits sets the top bit of the byte, except for a space.
     let nonzero = (word & repeat_byte(0x1f)) + repeat_byte(0x7f);
     let spaces = (!nonzero & repeat_byte(0x80)) >> 7;
     let codes = (word & repeat_byte(0x0f)) + spaces * 10;
@@ -238,7 +238,7 @@ fn unpack(packed: &[u8], text: &mut [u8]) {
     }
 }
 
-/// Returns the number of `END` codes in the last byte: 1 or 2, or 0 if there is no byte.
+/// Returns the number of [`END`] codes in the last byte: 1 or 2. Returns 0 if `packed` is empty.
 fn count_end_codes(packed: &[u8]) -> usize {
     match packed.last() {
         None => 0,

@@ -1,9 +1,10 @@
 //! A store that needs little memory. Most lines are packed; lines of moving clients are not.
 //!
 //! Most clients are silent most of the time, so the first line of a client is
-//! [packed](crate::core::table::packed_line). A second line shows that the client moves, and will
-//! probably move again. So the store keeps the second line unpacked, with its rank and its hash.
-//! The server can then replace the line, or send it to a neighbour, without parsing or packing.
+//! [packed](crate::core::table::packed_line). When a client sends a second position, it will
+//! probably send more. So the store keeps the second line unpacked, with its rank (the times that
+//! decide which line is newer) and its hash. The server can then replace the line, or send it to a
+//! neighbour, without unpacking or parsing it.
 //!
 //! At most [`Limits::unpacked_records`] lines are unpacked. Each of them has a *slot*: an index in
 //! `PackedStore::unpacked`. When all slots are used, only every eighth line that could be unpacked
@@ -37,7 +38,8 @@ struct Line {
     origin: Origin,
 }
 
-/// The entry of an unpacked line: the values that a packed line has only after parsing and hashing.
+/// The entry of an unpacked line. It stores values that the store would otherwise have to compute
+/// from the line, by parsing and hashing.
 struct Unpacked {
     /// The number of the line.
     number: u32,
@@ -70,14 +72,14 @@ impl Unpacked {
 /// A store of packed and unpacked lines.
 pub struct PackedStore {
     lines: Vec<Line>,
-    /// Numbers that removed lines had.
+    /// The numbers of removed lines. A new line gets one of these numbers.
     free: Vec<u32>,
     servers: ServerNames,
     unpacked: Vec<Unpacked>,
     max_unpacked: usize,
-    /// The slot whose line is packed next, when all slots are used.
+    /// The slot that is reused next when all slots are used. Its present line is then packed.
     next_evicted_slot: usize,
-    /// The number of lines that could have been unpacked since all slots are used. Wraps around.
+    /// The number of calls of `allocate_slot` at which all slots were used. Wraps around.
     slot_attempts: u32,
     /// A buffer for an unpacked line.
     unpack_buffer: Vec<u8>,
@@ -121,8 +123,9 @@ impl PackedStore {
         if used < self.max_unpacked {
             return u32::try_from(used).ok();
         }
-        // Clients that often move should keep their slots, even if many other clients seldom move.
-        // Also, most moves should not cause the packing of another line.
+        // Only every eighth attempt takes a slot from another line. So a client that moves often
+        // usually keeps its slot, even if many other clients move once in a while. Also, most moves
+        // do not cost the packing of another line.
         self.slot_attempts = self.slot_attempts.wrapping_add(1);
         if !self.slot_attempts.is_multiple_of(ATTEMPTS_FOR_SLOT) {
             return None;
@@ -256,8 +259,8 @@ impl LineStore for PackedStore {
         at: &At<'_>,
         origin: Origin,
     ) -> Option<()> {
-        // The server's name gets its number now, even if the line stays unpacked. So packing the
-        // line later cannot fail because of the name.
+        // The server's name gets its number now, even if the line is stored unpacked. So when the
+        // line is packed later, the name cannot be refused.
         self.servers.intern(at.server)?;
         let unpacked = Unpacked::new(number, hash, at)?;
         let slot = match self.lines[number as usize].slot {

@@ -26,27 +26,27 @@
 //! bytes. All of these values are sent with the record. So the order is total and the same on every
 //! server, even if a server's clock is wrong. In the end, all servers have the same table.
 //!
-//! The epoch is 0 unless a server's clock is wrong, so epochs are stored outside the records. A
-//! server increases the epoch if one of its own clients sends a record that would be stale only
-//! because of the clocks (see [`Records::merge_own`]). There are two cases. The new record has a
-//! later stamp than the stored record, or the stored record is more than 120 s in the future. So a
-//! server whose clock is a year ahead cannot freeze a record: the first update at a server with a
-//! right clock replaces it. The epoch is sent with the record, so the update wins on every server.
-//! A server that receives a record from a neighbour never changes the record's epoch. Otherwise the
-//! final table would depend on the order of arrival.
+//! The epoch is 0 unless a server's clock is wrong. So only the other epochs are stored, in a map
+//! beside the records. A server increases the epoch if one of its own clients sends a record that
+//! would be stale only because of the clocks (see [`Records::merge_own`]). There are two cases. The
+//! new record has a later stamp than the stored record, or the stored record is more than 120 s in
+//! the future. So a server whose clock is a year ahead cannot freeze a record: the first update at
+//! a server with a right clock replaces it. The epoch is sent with the record, so the update wins
+//! on every server. A server that receives a record from a neighbour never changes the record's
+//! epoch. Otherwise the tables at the end would depend on the order in which records arrive.
 //!
 //! # Tombstones
 //!
-//! An operator can have the herd forget a client ([`Records::forget`]). A server then replaces the
-//! client's record by a *tombstone*: an `AT` line with `-` in the place of the location. A
+//! An operator can order the herd to forget a client ([`Records::forget`]). A server then replaces
+//! the client's record by a *tombstone*: an `AT` line with `-` in the place of the location. A
 //! tombstone is a record like every other. It is in the feed, it is sent to neighbours and written
 //! to journals, and it wins or loses by the same order. So it wins over the client's old record on
 //! every server. Only [`Records::line`] does not find tombstones.
 //!
-//! The effective time of a tombstone is the time of the forgetting, but always later than the
-//! effective time of the replaced record. So the tombstone wins. The tombstone also expires after
-//! the replaced record would have expired. So a server that was down meanwhile cannot bring the
-//! replaced record back.
+//! The effective time of a tombstone is the time at which the client was forgotten, but always
+//! later than the effective time of the replaced record. So the tombstone wins. It also expires
+//! later than the replaced record. So a server that was down meanwhile, and still has the replaced
+//! record, cannot bring this record back.
 //!
 //! The stamp of a tombstone is the stamp of the replaced record. The next `IAMAT` of the client has
 //! a later stamp, so it wins, even if the client's clock is behind. An `IAMAT` with the same stamp
@@ -78,7 +78,7 @@ const NEVER: PosixTime = PosixTime::from_nanos(0);
 const NONE: u32 = u32::MAX;
 
 /// A table counts as full if fewer than this many bytes remain of `limits.max_record_bytes`. Nearly
-/// all `AT` lines are longer.
+/// all `AT` lines need more bytes.
 const MIN_LINE_BYTES: usize = 64;
 
 /// The approximate number of bytes that the allocator needs for its own data with each line.
@@ -91,16 +91,18 @@ const CLOCK_TOLERANCE_S: u64 = 60;
 /// The result of merging a record into the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// The record is the newest of its client. It is stored, and is the last record of the feed.
+    /// The record is the newest of its client. It was stored, and is now the last record of the
+    /// feed.
     Accepted,
-    /// The stored record is as new or newer. Nothing changed.
+    /// The stored record of the client is the same or newer. Nothing changed.
     Stale,
     /// The record is older than `limits.record_ttl_ms`. Nothing changed.
     Expired,
-    /// The table already has the maximum number of clients or of bytes.
+    /// With the record, the table would have more than the maximum number of clients or of bytes.
+    /// Only the count of refused records changed.
     Full,
     /// The line contains the name of a server that is not part of the herd, and the table cannot
-    /// store another such name. Nothing changed.
+    /// store another such name. Only the count of refused records changed.
     UnknownServer,
     /// The client is new, and the caller did not allow a new client. Nothing changed.
     NotAdmitted,
@@ -115,11 +117,12 @@ pub struct Forgetting {
     pub epoch: u32,
     /// The tombstone, without an LF.
     pub line: Vec<u8>,
-    /// Whether the tombstone was stored. Never [`Merge::Stale`].
+    /// Whether the tombstone was stored. Never [`Merge::Stale`], because a tombstone is newer than
+    /// the record that it replaces.
     pub merge: Merge,
 }
 
-/// The source of a record, with the values on which the merge of a record from this source depends.
+/// The source of a record, with the values that decide how a record from this source is merged.
 #[derive(Clone, Copy)]
 enum MergeSource {
     /// A record from a neighbour, or a tombstone that this server made. The record with the greater
@@ -148,7 +151,7 @@ pub struct Lookup {
 struct Reader {
     /// The index of the next record to read, or `NONE`.
     next: u32,
-    /// The reader has received all changes up to this sequence number.
+    /// The sequence number up to which this reader has read all changes.
     position: u64,
     /// Whether [`Records::seek`] still searches for the first record to read. All records from
     /// `next` on have to be read, and perhaps older records too.
@@ -169,7 +172,7 @@ pub struct Change<'a> {
 /// Whether [`Records::changes`] has left changes unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// All changes that may be read now were read.
+    /// The reader has read all changes that the caller allowed (up to `up_to`).
     Nothing,
     /// There may be more changes. The maximum number of steps was reached, or the caller takes no
     /// more now.
@@ -313,10 +316,10 @@ impl Records {
         self.by_client.is_empty()
     }
 
-    /// Returns a number by which an operator can compare the tables of two servers. Tables with the
-    /// same records have the same number. Tables with different records nearly always have
-    /// different numbers. The number is the sum of a hash of each line. It does not protect against
-    /// a peer that makes up records.
+    /// Returns a number by which an operator can compare the tables of two servers: the sum of the
+    /// hashes of all lines. Tables with the same lines have the same number. Tables with different
+    /// lines nearly always have different numbers. But a peer can make up records so that two
+    /// different tables have the same number.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
@@ -345,8 +348,8 @@ impl Records {
     /// or journal gets the record any more. [`Records::sweep`] removes the record later.
     ///
     /// All servers compute the same effective time from the record's line. So servers with the same
-    /// time to live agree that a record has expired, once the clocks of all servers have passed the
-    /// time of expiry.
+    /// `limits.record_ttl_ms` agree that a record has expired, once the clocks of all these servers
+    /// have passed the time of expiry.
     pub fn expire_before(&mut self, horizon: PosixTime) {
         self.horizon = horizon;
     }
@@ -439,7 +442,7 @@ impl Records {
         self.lookup(client).index
     }
 
-    /// Looks up a client. The result is valid until the table changes.
+    /// Looks up a client by its name. The result is valid until the table changes.
     #[must_use]
     pub fn lookup(&self, client: &[u8]) -> Lookup {
         let hash = client_hash(&self.hasher, client);
@@ -448,8 +451,8 @@ impl Records {
         Lookup { hash, index }
     }
 
-    /// Whether the client's stored record certainly has this line and this epoch. If so, the line
-    /// need not be parsed. `false` does not mean that the record differs: a packed line is not
+    /// Whether the client's stored record certainly has this line and this epoch. If so, the caller
+    /// need not parse the line. `false` does not mean that the record differs: a packed line is not
     /// compared.
     #[must_use]
     pub fn is_stored(&self, lookup: Lookup, epoch: u32, line: &[u8]) -> bool {
@@ -492,9 +495,8 @@ impl Records {
     }
 
     /// Stores the record in `line`, which a client sent to this server, if it is the client's
-    /// newest. `wall` is this server's wall clock. If the stored record would win only because of
-    /// wrong clocks, the new record gets the stored record's epoch plus 1. Then the new record
-    /// wins.
+    /// newest. `wall` is this server's wall clock. If the stored record would win only because of a
+    /// wrong clock, the new record wins: it gets the stored record's epoch plus 1.
     ///
     /// `may_add_client` returns whether a new client may get a record. It is called only if nothing
     /// else prevents the merge. A client is also new if its record is a tombstone or has expired.
@@ -527,15 +529,15 @@ impl Records {
             if let Some((effective, stored_stamp)) = stored.rank {
                 had_position = !is_tombstone && effective >= self.horizon;
                 stamp = stored_stamp;
-                // The skew in the line has whole nanoseconds only. With 2 ns more, the tombstone is
-                // later than the record.
+                // The line can express the skew in whole nanoseconds only: a part below is cut off.
+                // With 2 ns more, the tombstone is later than the record in any case.
                 forgotten = wall.max(effective.plus_nanos(2));
             }
             let start = memchr::memrchr(b' ', stored.line).map_or(0, |space| space + 1);
             time.extend_from_slice(&stored.line[start..]);
         } else {
-            // The client's clock may be behind ours. The next `IAMAT` of the client must not be
-            // stale.
+            // The client's clock may be behind this server's clock. With an earlier stamp in the
+            // tombstone, the next `IAMAT` of the client is not stale.
             stamp = wall.minus_seconds(CLOCK_TOLERANCE_S);
             stamp.write(&mut time);
         }
@@ -605,8 +607,8 @@ impl Records {
         let line_bytes = self.line_bytes - stored_bytes + line.len();
         let too_many = stored_index.is_none() && self.len() >= self.max_records;
         let too_long = line_bytes > self.max_line_bytes.max(self.line_bytes);
-        // A client with a record can always be forgotten, although the tombstone can be a little
-        // longer than the line that it replaces.
+        // A client with a record can always be forgotten. So a tombstone may exceed the limit: it
+        // can be a little longer than the line that it replaces.
         let is_forgotten = stored_index.is_some() && too_long && at.is_tombstone();
         if is_limited && (too_many || too_long) && !is_forgotten {
             self.refused += 1;
@@ -708,14 +710,15 @@ impl Records {
         }
     }
 
-    /// Opens a reader of the changes that follow the change `after` (0: all changes).
+    /// Opens a reader of the changes whose sequence number is greater than `after` (0: all
+    /// changes).
     pub fn open_reader(&mut self, after: u64) -> ReaderId {
         let mut next = NONE;
         if after == 0 {
             next = self.oldest;
         } else {
             let mut index = self.newest;
-            // The number of steps is the number of records that the new reader will read.
+            // This loop takes one step for each record that the new reader will read.
             while index != NONE && self.records[index as usize].seq > after {
                 next = index;
                 index = self.records[index as usize].older;
@@ -803,17 +806,17 @@ impl Records {
         if reader.next != NONE {
             return Unread::More;
         }
-        // The last records may have been removed since they expired, so the loop did not reach
-        // their sequence numbers. The reader has nothing left to read, so its position moves to the
-        // end. Otherwise `Cursor::has_caught_up` would stay false.
+        // The last records may have expired and been removed, so the loop did not reach their
+        // sequence numbers. The reader has nothing left to read, so its position moves to the end.
+        // Otherwise `Cursor::has_caught_up` (in `core::session::follower`) would stay false.
         reader.position = reader.position.max(self.last_seq.min(up_to));
         Unread::Nothing
     }
 
     /// Stores a record from a journal. `seq` is the sequence number that the record had when it was
     /// written. The caller must restore records in the order of these numbers. The limits on the
-    /// size of the table do not apply, because clients can already have answers that say that these
-    /// records are stored.
+    /// size of the table do not apply, because the server may already have answered clients that
+    /// these records are stored.
     pub fn restore(&mut self, seq: u64, epoch: u32, line: &[u8], at: &At<'_>) -> Merge {
         self.last_seq = self.last_seq.max(seq.saturating_sub(1));
         self.lines.add_server_name(at.server);
@@ -881,8 +884,8 @@ impl Records {
         self.readers.contains(reader.0)
     }
 
-    /// Checks that the feed contains every record once, in order. Checks that no reader has skipped
-    /// a record. For tests only, because it walks through the whole feed.
+    /// Checks that the feed contains every record once, in order, and that no reader has skipped a
+    /// record. For tests only, because the check walks through the whole feed.
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
         let (mut index, mut older, mut seq, mut count) = (self.oldest, NONE, 0, 0);
         while index != NONE {
