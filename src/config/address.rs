@@ -6,8 +6,8 @@ use super::ConfigError;
 use super::redact::{redact, redact_url};
 use crate::core::base::settings::HostPort;
 
-/// Parses `host:port` or `[v6]:port`. `setting` says where the text was written, for the error
-/// message.
+/// Parses `host:port` or `[v6]:port`. `setting` names the place of the text (a key of the config
+/// file or a flag), for the error message.
 ///
 /// # Errors
 /// The text has another form.
@@ -45,7 +45,8 @@ pub fn address(text: &str, setting: &str) -> Result<HostPort, ConfigError> {
     }
 }
 
-/// Parses `https://host[:port]`. A path is refused, because the API determines it.
+/// Parses `https://host[:port]`, the URL of Google Places or of a test server. A URL with a path is
+/// refused, because the API determines the path.
 pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
     let error = || {
         ConfigError(format!(
@@ -69,7 +70,7 @@ pub(super) fn origin(url: &str) -> Result<HostPort, ConfigError> {
         .ok_or_else(error)
 }
 
-/// Whether the address can be reached only from this machine.
+/// Whether `host` is a loopback address or `localhost`, so that only this machine can reach it.
 pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host

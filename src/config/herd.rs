@@ -1,5 +1,5 @@
-//! The description of a herd: its servers and links, read from a preset or a TOML file, and
-//! checked.
+//! Reads the description of a herd, its servers and links, from a preset or a TOML file, and checks
+//! it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -21,8 +21,9 @@ use crate::presets::{self, Preset};
 /// Where the description of the herd comes from.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A preset that contains the given server: the preset of 2021 if possible, otherwise the
-    /// newest such preset. If no server is given, the preset of 2021.
+    /// The preset that contains the server given to [`HerdConfig::load`]: the preset of 2021 if
+    /// that one contains the server, otherwise the newest preset that does. If no server is given,
+    /// the preset of 2021.
     Name,
     /// The preset of a year.
     Preset(String),
@@ -39,14 +40,16 @@ pub struct Member {
     pub clients: HostPort,
     /// The address that neighbours connect to. `None` is allowed for a server without links.
     pub peers: Option<HostPort>,
-    /// The address of the HTTP port. `None` if the server's table has none.
+    /// The address of the HTTP port in the server's own `[[servers]]` table. `None` if this table
+    /// has no such address; the `[http]` table or a flag can still set one.
     pub http: Option<HostPort>,
 }
 
 /// The description of a herd.
 #[derive(Clone, Debug)]
 pub struct HerdConfig {
-    /// The name of the herd in error messages. It names the config file or the preset.
+    /// The name of the herd in error messages: the path of the config file, or the word `preset`
+    /// and a year.
     pub title: String,
     /// The servers of the herd, in the order of the description.
     pub members: Vec<Member>,
@@ -63,7 +66,7 @@ pub(super) struct File {
     servers: Vec<FileServer>,
     pub(super) links: Vec<(String, String)>,
     pub(super) secret_file: Option<PathBuf>,
-    /// In this directory, each server has its own subdirectory with the server's name.
+    /// The directory for the journals. Each server has a subdirectory here, with the server's name.
     pub(super) data_dir: Option<PathBuf>,
     pub(super) fsync: Option<String>,
     pub(super) peers: FilePeers,
@@ -124,7 +127,7 @@ impl HerdConfig {
     /// name.
     ///
     /// # Errors
-    /// There is no such herd or server, or the description is wrong.
+    /// There is no such herd or server, or the description cannot be read, or is wrong.
     pub fn load(source: &Source, name: Option<&str>) -> Result<HerdConfig, ConfigError> {
         let herd = match source {
             Source::File(path) => HerdConfig::from_file(path)?,
@@ -254,9 +257,9 @@ impl HerdConfig {
             if !names.insert(name.as_str()) {
                 return Err(format!("two servers are called {name}"));
             }
-            // Two servers may not have the same address. Wildcard addresses and port 0 are
-            // exceptions: each host has its own wildcard address, and the system chooses a free
-            // port for port 0.
+            // The same address may not be used twice. Wildcard addresses and port 0 are exceptions:
+            // two servers on different hosts can both listen on the wildcard address, and the
+            // system chooses a free port for port 0.
             let is_fixed_address =
                 |address: &&HostPort| address.port != 0 && !is_unspecified(&address.host);
             for address in member.addresses().filter(is_fixed_address) {
@@ -298,8 +301,9 @@ impl HerdConfig {
         self.file.limits.check()
     }
 
-    /// Checks that each server's name is a valid DNS name, because certificates have the name as a
-    /// DNS name. DNS names allow fewer characters than server names, and ignore case.
+    /// Checks that each server's name is a valid DNS name, because a server's certificate contains
+    /// its name as a DNS name. DNS names allow fewer characters than server names. They also ignore
+    /// case, so two names must not differ only in case.
     fn check_names_for_certificates(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for Member { name, .. } in &self.members {
@@ -307,8 +311,8 @@ impl HerdConfig {
                 ServerName::try_from(name.as_str()),
                 Ok(ServerName::DnsName(_))
             );
-            // Certificates ignore case, so the name `OPERATOR` is reserved in upper, lower and
-            // mixed case.
+            // DNS names in certificates ignore case, so the value of `OPERATOR` is reserved in
+            // upper, lower and mixed case.
             if !is_dns_name || name.ends_with('.') || name.eq_ignore_ascii_case(OPERATOR) {
                 return Err(format!(
                     "with [peers.tls] a server's name has to be one that a certificate can have: letters, digits and hyphens; {name:?} is not"
@@ -324,14 +328,14 @@ impl HerdConfig {
     }
 
     /// Returns the paths of the certificates and keys of `name`. `name` is a server of the herd, or
-    /// [`OPERATOR`] for a tool.
+    /// [`OPERATOR`] for a tool that connects to a server.
     #[must_use]
     pub fn tls_files(&self, name: &str) -> TlsFiles {
         TlsFiles::new(name, &self.directory, &self.file.clients, &self.file.peers)
     }
 
-    /// Returns the servers that no chain of links connects with the first server. Updates do not
-    /// pass between these servers and the first server.
+    /// Returns the servers that no chain of links connects with the first server of the
+    /// description. Positions do not pass between these servers and the first server.
     pub(super) fn unreachable(&self) -> Vec<&str> {
         let mut reached: HashSet<&str> = self
             .members

@@ -1,4 +1,5 @@
-//! The HTTP port (`[http]` in the config file): off unless an address is configured.
+//! The settings of the HTTP port (`[http]` in the config file). A server has this port only if an
+//! address is configured.
 //!
 //! The port has no password. So an address that other machines can reach is an error, unless the
 //! operator sets `exposed`.
@@ -14,11 +15,12 @@ use crate::core::base::settings::HttpSettings;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FileHttp {
-    /// The address of the port, if the server's own table has none.
+    /// The address of the port, for a server whose `[[servers]]` table has none.
     listen: Option<String>,
     /// Whether other machines may reach the port.
     exposed: Option<bool>,
-    /// Names that a request's `Host` may have, besides `localhost` and the listen address.
+    /// The names that the `Host` field of a request may have, besides `localhost` and the listen
+    /// address.
     hosts: Option<Vec<String>>,
 }
 

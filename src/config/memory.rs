@@ -9,7 +9,7 @@ use crate::core::table::records::Records;
 use crate::shell::memory::{Budget, MemoryLimits};
 use crate::shell::sockets::SOCKET_BYTES;
 
-/// A part of the worst case.
+/// One part of the memory in the worst case, for example the table.
 struct Part {
     name: &'static str,
     bytes: u64,
@@ -80,8 +80,9 @@ impl WorstCase {
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// Returns notes for the operator. A note says that the sum is more than the process may have,
-    /// or why the server cannot tell how much the process may have.
+    /// Returns notes for the operator. There is a note if the sum of all parts is more than the
+    /// process may have. There is another note for each reason why the server cannot find out how
+    /// much the process may have.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let unknown = self.memory_limits.unknown.iter();

@@ -1,4 +1,5 @@
-//! Makes the settings of one server from a preset or a TOML file, the environment and the flags.
+//! Makes the configuration of one server. The sources are a preset or a TOML file, the environment
+//! variables, and the flags on the command line.
 //!
 //! Flags override the environment, and the environment overrides the file. Each error is one line
 //! that says where the mistake is, what is wrong, and what to do.
@@ -48,7 +49,8 @@ fn invalid<T>(what: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError(what.into()))
 }
 
-/// The settings from the command line and the environment. They override the file.
+/// The settings from the command line and the environment. A value that is not `None` overrides the
+/// value in the config file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// The address on which this server listens for clients.
@@ -59,7 +61,7 @@ pub struct Overrides {
     pub http: Option<String>,
     /// Whether other machines may reach the HTTP port.
     pub http_exposed: Option<bool>,
-    /// Whether proxies may send a PROXY header that names the client.
+    /// Whether proxies may send a PROXY header that contains the client's address.
     pub proxy_protocol: Option<bool>,
     /// The addresses and networks of the trusted proxies, joined by commas.
     pub proxies: Option<String>,
@@ -101,9 +103,11 @@ pub struct Config {
     pub log: LogConfig,
     /// Notes for the operator about settings that work but may be unintended.
     pub notes: Vec<String>,
-    /// The paths of certificates and keys, for reading them again.
+    /// The paths of the files with certificates and keys. A running server reads these files again
+    /// after a SIGHUP.
     pub tls_files: TlsFiles,
-    /// Where the herd's secret was found. If it is a file, it can be read again.
+    /// Where the herd's secret was found. If the secret is in a file, a running server can read
+    /// this file again.
     pub secret_source: SecretSource,
     herd: String,
     key_source: String,

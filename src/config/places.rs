@@ -14,7 +14,8 @@ const DEFAULT_FIELD_MASK: &str =
     "places.displayName,places.formattedAddress,places.location,places.types";
 
 /// The default of `places.max_per_second`, the maximum number of questions to Google in a second. A
-/// busy server asks less, and a flood of clients cannot make the server ask more.
+/// busy server sends fewer questions than this, and a flood of clients cannot make the server send
+/// more.
 const DEFAULT_PER_SECOND: u64 = 100;
 
 /// The maximum value of `places.max_per_second`.
@@ -24,8 +25,8 @@ const MAX_PER_SECOND: u64 = 1_000_000;
 const MAX_PER_DAY: u64 = 1_000_000_000;
 
 impl HerdConfig {
-    /// Returns the settings for Places, where the key was found, and where the authorities were
-    /// found.
+    /// Returns the settings for Places, the source of the key, and the source of the authorities
+    /// (for `--check`).
     pub(super) fn places(
         &self,
         overrides: &Overrides,
@@ -113,8 +114,9 @@ impl HerdConfig {
         ))
     }
 
-    /// Returns how many questions may be sent to the server at `origin`. Without a setting, only
-    /// the rate for Google is limited: any other server is a test server, which sends no bill.
+    /// Returns how many questions may be sent to the server at `origin`. If the config file sets no
+    /// limits, only questions to Google are limited, and only for each second. Any other server is
+    /// taken for a test server, which sends no bill.
     fn quota(&self, origin: &HostPort) -> Result<PlacesQuota, ConfigError> {
         let file = &self.file.places;
         for (key, value, max) in [
@@ -142,8 +144,8 @@ impl HerdConfig {
         })
     }
 
-    /// Returns the file with the key for Places. `None` if the environment has the key, or if no
-    /// key is set.
+    /// Returns the file with the key for Places. `None` if the key comes from an environment
+    /// variable, or if there is no key.
     pub(super) fn places_key_file(&self, overrides: &Overrides) -> Option<PathBuf> {
         match (&overrides.places_key_file, &overrides.places_key) {
             (Some(path), _) => Some(path.clone()),

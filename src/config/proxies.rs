@@ -1,9 +1,10 @@
-//! Which proxies may name their clients in a PROXY header (`[clients]` in the config file).
+//! Which proxies may send the addresses of their clients in a PROXY header (`[clients]` in the
+//! config file).
 //!
 //! `proxy_protocol` is a flag, and `proxies` lists addresses, as in nginx and MySQL. One of these
 //! keys without the other is an error at the start of the server. Otherwise the operator would
-//! notice the mistake late. The server would read each PROXY header as an invalid command. It would
-//! also count all clients under the proxy's address.
+//! notice the mistake late: the server would read each PROXY header as an invalid command, and
+//! count all clients under the proxy's address.
 
 use super::{ConfigError, HerdConfig, Overrides, invalid};
 use crate::config::redact::redact;
@@ -14,7 +15,7 @@ impl HerdConfig {
     /// is false or not set.
     ///
     /// # Errors
-    /// An address is invalid. Or `proxy_protocol` is true and `proxies` is empty. Or `proxies` is
+    /// An address is invalid; or `proxy_protocol` is true and `proxies` is empty; or `proxies` is
     /// not empty and `proxy_protocol` is not set.
     pub(super) fn proxies(&self, overrides: &Overrides) -> Result<Networks, ConfigError> {
         let (texts, setting): (Vec<&str>, _) =

@@ -1,13 +1,13 @@
 //! Replaces possible secrets in the text that an error message quotes.
 //!
-//! A line such as `key_file = "AIza…"` is an easy mistake, and many people can read the logs that
-//! the standard error goes to. So an error says where the mistake is, and quotes only text that
-//! does not look like a secret.
+//! It is an easy mistake to write the key in place of a file's name: `key_file = "AIza…"`. Errors
+//! go to the standard error, and many people can read the logs with this output. So an error says
+//! where the mistake is, and quotes only text that does not look like a secret.
 
 use std::borrow::Cow;
 
-/// The minimum length of a word that might be a secret. Google's keys have 39 characters, and
-/// `openssl rand -hex 32` makes 64.
+/// The minimum length of a word that might be a secret. Google's keys have 39 characters, and a
+/// secret made by `openssl rand -hex 32` has 64.
 const MIN_SECRET_BYTES: usize = 20;
 /// The text that replaces a possible secret.
 const REDACTED: &str = "(not shown: it might be a secret)";
@@ -75,8 +75,8 @@ pub fn redact_parser_message(message: &str) -> String {
     redact(&without_value.unwrap_or(message)).into_owned()
 }
 
-/// Returns a URL up to the end of its path, without user name and password. The query or the
-/// fragment after the path may contain a key.
+/// Returns a URL up to the end of its path, without user name and password. The query and the
+/// fragment after the path are left out, because they may contain a key.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
     let end = url.find(['?', '#']).unwrap_or(url.len());

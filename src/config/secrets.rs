@@ -1,5 +1,5 @@
-//! The herd's secret: where it is found, and how it is read again. A file has one line, or two
-//! lines while the secret is being changed.
+//! Reads the herd's secret from a file or an environment variable. A running server can read the
+//! file again. The text has one line, or two lines while the secret is being changed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::core::base::settings::{Secret, Secrets};
 use crate::shell::disk::JOURNAL;
 use crate::shell::start::JournalConfig;
 
-/// The length in bytes below which a note says that the secret is short.
+/// If a secret has fewer bytes than this, a note for the operator says that it can be guessed.
 const SHORT_SECRET: usize = 16;
 /// The maximum size, in bytes, of a file with a secret. A larger file is refused and not read to
 /// its end, because the operator probably named the wrong file.
@@ -25,7 +25,8 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 pub enum SecretSource {
     /// The herd has no secret.
     None,
-    /// The variable `HERD_SECRET`. A running process cannot read it again.
+    /// The variable `HERD_SECRET`. A running server cannot read a changed value, because the
+    /// environment of a process is set at its start.
     Variable,
     /// A file. A running server can read it again.
     File(PathBuf),
@@ -99,8 +100,8 @@ pub fn reread_secrets(path: &Path) -> Result<Secrets, ConfigError> {
     read_secrets(path)
 }
 
-/// Returns one secret for each line, without the white space around it. Blank lines and repeated
-/// lines are skipped, because a start script may append the same line at each start.
+/// Returns the secrets in `text`: one for each line, without the white space around it. Blank lines
+/// and repeated lines are skipped, because a start script may append the same line at each start.
 fn parse_secrets(text: &Secret, source: &SecretSource) -> Result<Secrets, ConfigError> {
     let lines = text.expose().split(|&byte| byte == b'\n');
     let mut secrets: Vec<Secret> = Vec::new();

@@ -105,10 +105,10 @@ impl HerdConfig {
         self.links.iter().filter_map(neighbour).collect()
     }
 
-    /// Checks that both ends of each link are on this machine. This is called for a herd whose
-    /// servers cannot prove their identity. `own` is the address where this server listens for
-    /// neighbours, after overrides. The address for clients does not matter, because clients prove
-    /// no identity in any herd.
+    /// Checks that both ends of each link are on this machine. The caller requires this of a herd
+    /// whose servers cannot prove their identity (no secret, and TLS is not required). `own` is the
+    /// address where this server listens for neighbours, after overrides. The address for clients
+    /// is not checked, because clients prove no identity in any herd.
     fn check_links_are_local(&self, own: Option<&HostPort>) -> Result<(), ConfigError> {
         let is_linked = |member: &&Member| {
             self.links
@@ -267,8 +267,8 @@ impl HerdConfig {
     }
 }
 
-/// Returns a note for the operator if the configuration requires rotation of the log, but the file
-/// cannot be rotated.
+/// Returns a note for the operator if the configuration sets a rotation of the log, but the log's
+/// file cannot be rotated.
 fn rotation_note(log: &LogConfig) -> Option<String> {
     log.rotation.as_ref()?;
     let file = log.file.display();
@@ -290,8 +290,8 @@ fn rotation_note(log: &LogConfig) -> Option<String> {
     ))
 }
 
-/// Returns the addresses on which a server listens for clients and for neighbours. The address for
-/// neighbours is optional.
+/// Returns the addresses on which a server listens for clients and for neighbours; `http` is `None`
+/// in the result. A server without links may have no address for neighbours.
 fn listen_addresses(member: &Member, overrides: &Overrides) -> Result<Ports, ConfigError> {
     let clients = match &overrides.listen {
         Some(text) => address(text, "where to listen for clients (--listen, HERD_LISTEN)")?,

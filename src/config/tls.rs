@@ -1,7 +1,7 @@
 //! Reads certificates and keys from PEM files, and makes the configurations of rustls from them.
 //!
-//! Connections with clients and Places use TLS 1.2 or 1.3. Links use only 1.3: it encrypts
-//! certificates too, and no old server has to be supported.
+//! Connections with clients and Places use TLS 1.2 or 1.3. Links between servers use only TLS 1.3.
+//! Reason: TLS 1.3 also encrypts the certificates, and no server needs an older version.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub(super) struct FilePeersTls {
 }
 
 impl FilePeersTls {
-    /// Returns the mode: whether TLS is required for links or only offered.
+    /// Returns whether TLS is required for links or only offered.
     pub(super) fn mode(&self) -> Result<TlsMode, String> {
         match self.mode.as_deref() {
             None => Ok(TlsMode::default()),
@@ -73,8 +73,8 @@ impl FilePeersTls {
     }
 }
 
-/// The files that prove the server's name: a certificate chain, and the key of its first
-/// certificate.
+/// The files with which a server proves its name: a certificate chain, and the private key of the
+/// first certificate in the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     certificate: PathBuf,
@@ -157,7 +157,7 @@ impl TlsFiles {
     }
 
     /// Reads all files, and checks that this server's own certificates have not expired. The
-    /// certificate for links is checked as a neighbour will check it.
+    /// certificate for links is checked in the same way as a neighbour will check it.
     ///
     /// # Errors
     /// A file cannot be read, or its contents cannot be used. A certificate has expired, or is for
@@ -200,7 +200,8 @@ impl TlsFiles {
             .transpose()
     }
 
-    /// Describes for `--check` the connections with clients, and those with neighbours.
+    /// Describes for `--check` how the server connects with clients (first text) and with
+    /// neighbours (second text): with TLS or plain TCP.
     pub(super) fn describe(&self) -> (String, String) {
         let identity = |identity: &Identity| format!("TLS, as {}", identity.certificate.display());
         (
@@ -277,9 +278,9 @@ fn for_neighbours(
     })
 }
 
-/// Returns the TLS configuration of a client program. With `only` (`--ca`), it trusts the
-/// authorities in that file alone. Otherwise it trusts the authorities of browsers, and those in
-/// `own`, the herd's file.
+/// Returns the TLS configuration of a client program, such as herd-client. With `only` (the file of
+/// `--ca`), the program trusts only the authorities in that file. Otherwise it trusts the
+/// authorities that browsers trust, and those in the file `own`, the herd's own authorities.
 ///
 /// # Errors
 /// A file cannot be read, or its contents cannot be used.
@@ -305,7 +306,7 @@ pub(super) fn browser_roots() -> RootCertStore {
 }
 
 /// Returns the TLS configuration for connections to servers that have a certificate from one of
-/// `roots`. It has no client certificate, and offers `protocols` by ALPN.
+/// `roots`. The configuration has no client certificate. It offers `protocols` by ALPN.
 pub(super) fn client_config(
     roots: RootCertStore,
     protocols: &[&[u8]],
@@ -321,7 +322,8 @@ pub(super) fn client_config(
 }
 
 impl Identity {
-    /// Reads the certificate chain and its key, and checks that they belong together.
+    /// Reads the certificate chain and the private key, and checks that the key belongs to the
+    /// first certificate.
     fn read(
         &self,
         provider: &CryptoProvider,
@@ -334,7 +336,8 @@ impl Identity {
                 pem_error_text(&error)
             ))
         })?;
-        // rustls checks the pair later, too. But the error of this check can name both files.
+        // rustls also checks later that key and certificate match. This earlier check is for a
+        // better error message: it can name both files.
         let pair = provider
             .key_provider
             .load_private_key(key.clone_key())
@@ -379,8 +382,9 @@ impl Identity {
 }
 
 impl PeersFiles {
-    /// Like [`Identity::check`]. Also checks that neighbours will accept the certificate: it has to
-    /// be for this server's name, and from the authority that the neighbours trust.
+    /// Like [`Identity::check`]. Also checks that neighbours will accept the certificate: the
+    /// certificate has to be for this server's name, and signed by the authority that the
+    /// neighbours trust.
     fn check(&self, now: UnixTime) -> Result<OwnCertificate, ConfigError> {
         let identity = &self.own;
         let own = identity.check(now)?;
@@ -404,7 +408,7 @@ impl PeersFiles {
             };
             verified.map(drop)
         };
-        // A server that only dials needs only a client certificate.
+        // A server that only dials is always the TLS client, so a client certificate is enough.
         let as_client = |at| {
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone());
@@ -420,8 +424,8 @@ impl PeersFiles {
         let verify = |at| as_server(at).or_else(|error| as_client(at).map_err(|_| error));
         match verify(now) {
             Ok(()) => Ok(match verify(own.not_after) {
-                // An intermediate certificate expires earlier than the server's own certificate.
-                // Report the earlier time.
+                // An intermediate certificate expires before the server's own certificate does.
+                // Report this earlier time.
                 Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
                     not_after,
                     ..
@@ -449,8 +453,8 @@ fn unusable(error: rustls::Error) -> ConfigError {
     ConfigError(format!("TLS cannot be set up: {error}"))
 }
 
-/// Describes an error in a PEM file. For a section that begins or ends wrongly, the library would
-/// print bytes as numbers.
+/// Describes an error in a PEM file. For a section that begins or ends wrongly, this function
+/// writes the text: the library would print its bytes as numbers.
 fn pem_error_text(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => format!(
@@ -483,8 +487,8 @@ fn read_certificates(
     Ok(certificates)
 }
 
-/// Reads the certificate authorities in a PEM file. Error messages name `option`, the setting with
-/// the file's path.
+/// Reads the certificate authorities in a PEM file. `option` is the flag or the key that sets
+/// `path`; error messages name it.
 pub(super) fn read_roots(path: &Path, option: &str) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in read_certificates(path, option)? {
