@@ -15,8 +15,8 @@ use crate::shell::disk::machine_boot_id;
 /// counted.
 const MAX_SHOWN_GAPS: usize = 100;
 /// The maximum number of servers in [`Census::records_by_server`], and of neighbours in
-/// [`Census::neighbours`]. Further names are not stored. A good journal has only the names of its
-/// herd.
+/// [`Census::neighbours`]. Further names are not stored. An undamaged journal contains only the
+/// names of its herd's servers, so it stays below this number.
 const MAX_SHOWN_SERVERS: usize = 1_000;
 
 /// The kinds of entries.
@@ -39,19 +39,21 @@ pub(super) struct Kind {
 /// The latest entries of a journal about one neighbour.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Neighbour {
-    /// The neighbour's boot id, and the position in its feed up to which its records were received.
+    /// The neighbour's boot id, and the position in the neighbour's feed up to which this server
+    /// has received the records.
     pub(super) received: Option<(BootId, u64)>,
-    /// The position in the neighbour's last `Confirmed` entry: a position in our feed that a `SYNC`
-    /// has sent.
+    /// The position in the neighbour's last `Confirmed` entry. This server had sent this position,
+    /// a position in its own feed, to the neighbour in a `SYNC`.
     pub(super) confirmed: Option<u64>,
 }
 
-/// The time of the client's clock in a record: as a number, and as the text in the journal.
+/// The stamp of a record, which is a time of the client's clock: parsed, and as the text in the
+/// journal.
 pub(super) type Stamp = (PosixTime, String);
 
 /// The counts of a journal's entries and damaged places.
 pub(super) struct Census {
-    /// One item for each of [`KIND_NAMES`], in the same order.
+    /// The counts for each kind of entry, in the order of [`KIND_NAMES`].
     pub(super) kinds: [Kind; 6],
     pub(super) last_life: Option<BootId>,
     pub(super) last_seq: u64,
@@ -59,9 +61,9 @@ pub(super) struct Census {
     pub(super) unparsed: u64,
     pub(super) first_stamp: Option<Stamp>,
     pub(super) last_stamp: Option<Stamp>,
-    /// The number of records for each server name in the `AT` lines. This is the name of the server
-    /// that received the record from its client. At most `MAX_SHOWN_SERVERS` names; records of
-    /// further names are not counted here.
+    /// The number of records for each server name in the `AT` lines. The name in a line is the name
+    /// of the server that received the position from the client. At most `MAX_SHOWN_SERVERS` names
+    /// are stored. Records with further names are not counted here.
     pub(super) records_by_server: BTreeMap<Vec<u8>, u64>,
     pub(super) neighbours: BTreeMap<Vec<u8>, Neighbour>,
     pub(super) damage: Damage,
@@ -71,7 +73,8 @@ pub(super) struct Census {
     pub(super) reserved: u64,
 }
 
-/// The damaged places of a journal: bytes that are not an entry, with good entries after them.
+/// The damaged places of a journal. A damaged place (a *gap*) is a range of bytes that is not an
+/// entry, with good entries after it.
 #[derive(Default)]
 pub(super) struct Damage {
     /// The start and the end of each gap, as offsets in the file. At most `MAX_SHOWN_GAPS` gaps are
@@ -81,8 +84,8 @@ pub(super) struct Damage {
     pub(super) bytes: u64,
     /// The number of good entries after the first damaged place.
     pub(super) entries_after_first_gap: u64,
-    /// Decides whether the server refuses the journal when it starts. `None` before the first call
-    /// of [`Damage::observe`].
+    /// Decides whether the server would refuse the journal at its start. `None` before the first
+    /// call of [`Damage::observe`].
     pub(super) detector: Option<DamageDetector>,
 }
 
@@ -106,7 +109,7 @@ impl Damage {
         }
     }
 
-    /// Whether the server refuses the journal when it starts. Otherwise the start cuts off
+    /// Whether the server would refuse the journal at its start. If not, the server cuts off
     /// everything from the first damaged place on.
     pub(super) fn is_refused(&self) -> bool {
         self.detector
@@ -267,7 +270,7 @@ pub(super) fn entries(count: u64) -> String {
     }
 }
 
-/// Returns the number that stands for a format in a journal's header.
+/// Returns the number of a format, as the header of a journal contains it.
 pub(super) fn format_number(format: Format) -> u8 {
     match format {
         Format::One => 1,

@@ -38,7 +38,8 @@ pub(super) fn run(options: &Export) -> Result<u8, Failure> {
                 None => Ok(()),
             },
             ExportFormat::Iamat => match At::parse(line) {
-                // There is no command that forgets a client.
+                // A tombstone cannot be exported: no command of the client protocol forgets a
+                // client.
                 Some(at) if at.is_tombstone() => {
                     left_out += 1;
                     Ok(())

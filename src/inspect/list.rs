@@ -14,7 +14,8 @@ use crate::core::wire::escape::Escaped;
 use crate::core::wire::message::At;
 use crate::core::wire::posix_time::PosixTime;
 
-/// Which records are listed.
+/// The records to list: those of one client (`None`: all clients), and those with a stamp at or
+/// after `since` (`None`: all stamps).
 struct Filter<'a> {
     client: Option<&'a [u8]>,
     since: Option<PosixTime>,
@@ -53,8 +54,9 @@ pub(super) fn run(options: &List) -> Result<u8, Failure> {
 }
 
 fn newest(journal: &Journal, filter: &Filter<'_>, format: ListFormat) -> Result<u8, Failure> {
-    // `--since` is checked after the newest record of each client is found. Otherwise an older
-    // record could be listed as the newest one.
+    // `--since` is checked only after the newest record of each client is found. If older stamps
+    // were skipped while reading, an older record with a later stamp could be listed as the newest
+    // one.
     let of_client = |at: &At<'_>| filter.client.is_none_or(|client| client == at.client);
     let (positions, damage) = Positions::read(journal, &Stop::default(), of_client)?;
     let mut sink = Sink::stdout();

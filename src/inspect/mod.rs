@@ -1,13 +1,14 @@
 //! The program `herd-journal`, which reads the journal of a server offline. It can verify, count,
 //! list, export and repair a journal.
 //!
-//! It reads a journal with the server's own code. [`Scan`](crate::core::journal::format::Scan)
-//! finds the entries. [`DamageDetector`](crate::core::journal::format::DamageDetector) decides
-//! whether a start of the server refuses a damaged journal.
-//! [`Records`](crate::core::table::records::Records) keeps the newest position of each client.
+//! The program reads a journal with the same code as the server.
+//! [`Scan`](crate::core::journal::format::Scan) finds the entries.
+//! [`DamageDetector`](crate::core::journal::format::DamageDetector) decides whether a starting
+//! server would refuse a damaged journal. [`Records`](crate::core::table::records::Records) keeps
+//! the newest position of each client.
 //!
 //! A journal is read in pieces of 1 MiB. A command that needs the newest record of each client uses
-//! as much memory for them as the server does.
+//! as much memory for these records as the server does.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -41,7 +42,7 @@ use clap::error::ErrorKind;
 use self::cli::{Cli, Command};
 use crate::cli::{one_line, parse};
 
-/// Exit status: the journal is whole. An incomplete end, as a crash leaves it, is allowed.
+/// Exit status: the journal is whole. Its end may be incomplete, as after a crash.
 const WHOLE: u8 = 0;
 /// Exit status: something in the journal is damaged.
 const DAMAGED: u8 = 1;
@@ -55,7 +56,7 @@ enum Failure {
     Error(u8, String),
     /// The reader of the output closed the pipe. This is not an error.
     OutputClosed,
-    /// A signal ended the command. The field is its number.
+    /// A signal ended the command. The field is the number of the signal.
     Signalled(u8),
 }
 
@@ -76,19 +77,19 @@ impl Failure {
 }
 
 /// Returns clap's definition of the command line. The manual page and the shell completions are
-/// made from it.
+/// made from this definition.
 #[must_use]
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
-/// Runs the whole program. Returns the exit status.
+/// Runs the program `herd-journal` with these command-line arguments, and returns its exit status.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> ExitCode {
     let cli: Cli = match parse(arguments) {
         Ok((cli, _)) => cli,
         Err(error) if error.exit_code() == 0 => {
-            // `--help` and `--version` come here, with exit code 0.
+            // clap returns the texts of `--help` and `--version` as errors with exit code 0.
             let printed = error.print().and_then(|()| io::stdout().flush());
             return end(printed
                 .map(|()| WHOLE)

@@ -1,4 +1,4 @@
-//! Finds the newest position of each client, in the same way as a start of the server.
+//! Finds the newest position of each client, in the same way as the server does when it starts.
 
 use super::Failure;
 use super::census::Damage;
@@ -11,10 +11,10 @@ use crate::core::journal::format::{Entry, Piece};
 use crate::core::table::records::{Merge, Records};
 use crate::core::wire::message::At;
 
-/// The approximate number of bytes of records that one step copies out of the table.
+/// The number of bytes of records after which one step of copying records from the table ends.
 const STEP_BYTES: usize = 64 << 10;
 
-/// The records that the server would have after it has read the journal.
+/// The table of records that the server would have after it has read the journal.
 pub(super) struct Positions {
     pub(super) records: Records,
     /// The number of records that this version cannot parse or store.
@@ -47,7 +47,7 @@ impl Positions {
     }
 
     /// Reads the journal, and keeps the records for which `is_wanted` is true. Also returns the
-    /// damage that was found.
+    /// damaged places of the journal.
     pub(super) fn read(
         journal: &Journal,
         stop: &Stop,

@@ -1,16 +1,16 @@
 //! `herd-journal repair`: removes damaged places, and keeps every entry whose checksum is right.
 //!
-//! When the server starts, it can cut off the end of a journal. The beginning that remains is a
-//! state that the server once had.
+//! Without its end, a journal is still a state that the server once had. So the server itself can
+//! cut off a damaged end when it starts.
 //!
-//! A journal without an entry from its middle is a state that the server never had. For example,
-//! the lost entry can be a record from a neighbour. A later entry still says that all records up to
-//! a certain change were received from that neighbour. So the neighbour would not send the lost
-//! record again.
+//! Without an entry from its middle, a journal is a state that the server never had. For example,
+//! the lost entry can be a record from a neighbour. A later entry still says that this server has
+//! received all records of that neighbour up to a certain change. So the neighbour would not send
+//! the lost record again.
 //!
-//! So if a place was damaged, the repaired journal has no entries about lives and neighbours. The
-//! server then starts as if it were new. It sends all its records to every neighbour, and asks
-//! every neighbour for all records.
+//! So if a place was damaged, the repaired journal has no entries about the server's lives (a life
+//! begins at each start) and about neighbours. The server then starts like a new server: it sends
+//! all its records to every neighbour, and requests all records from every neighbour.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -28,7 +28,7 @@ use crate::core::journal::format::{
 };
 use crate::shell::disk::machine_boot_id;
 
-/// Entries are written in pieces of about this many bytes.
+/// Entries are gathered in memory, and written to the file in pieces of about this many bytes.
 const PIECE_BYTES: usize = 256 << 10;
 
 pub(super) fn run(options: &Repair) -> Result<u8, Failure> {
@@ -89,7 +89,8 @@ struct RepairCounts {
     left_out: u64,
 }
 
-/// Writes the entries that are kept to a new file, syncs the file, and reads it back.
+/// Writes the entries that are kept to a new file, syncs the file, and reads it again to check it.
+/// `drops_lives`: leaves out the entries about lives and neighbours.
 fn write(
     journal: &Journal,
     head: &JournalHeader,
@@ -130,8 +131,8 @@ fn write(
     })?;
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
     // This entry says that all bytes before the entry are synced. The file is synced before it gets
-    // its final name, so the entry is true. Because of the entry, a later gap in these bytes counts
-    // as damage, and not as the result of a loss of power.
+    // its final name, so what the entry says is true. Because of the entry, a later gap in these
+    // bytes counts as damage, and not as the result of a loss of power.
     Entry::Synced { offset }.write(&mut piece_bytes);
     flush(&mut file, &mut piece_bytes, salt, &mut offset)?;
     counts.bytes = offset;
@@ -161,7 +162,8 @@ fn new_salt() -> Result<Salt, Failure> {
     }
 }
 
-/// Reads the new file as the server does when it starts, and checks that every entry is there.
+/// Reads the new file in the same way as the server does when it starts, and checks that the file
+/// has `entries` entries.
 fn check(synced_file: &SyncedFile, server: &str, entries: u64) -> Result<(), Failure> {
     use std::io::Read;
     let failed = |what: String| {
@@ -191,13 +193,14 @@ fn check(synced_file: &SyncedFile, server: &str, entries: u64) -> Result<(), Fai
     }
 }
 
-/// Gives the new file its name. Fails if another file has the name.
+/// Gives the new file its final name. Fails if another file already has this name (not if the file
+/// system has no hard links).
 fn give_name(synced_file: SyncedFile) -> Result<(), Failure> {
     let named = match fs::hard_link(&synced_file.part, &synced_file.target) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // The file system may have no hard links. This is the second choice, because a rename would
-        // replace another file of that name.
+        // The file system may have no hard links. Then the file is renamed. A rename is only the
+        // second choice, because it would replace another file of that name.
         Err(_) => fs::rename(&synced_file.part, &synced_file.target),
     };
     named.map_err(|error| unwritable(&synced_file.target, &error))?;

@@ -17,7 +17,7 @@ pub(super) fn record_in_json(seq: u64, epoch: u32, line: &[u8]) -> Option<String
     Some(text)
 }
 
-/// Whether a line says that a client was forgotten.
+/// Whether a line is a tombstone, the record of a client that an operator has forgotten.
 pub(super) fn is_tombstone(line: &[u8]) -> bool {
     At::parse(line).is_some_and(|at| at.is_tombstone())
 }

@@ -1,5 +1,5 @@
-//! Output to the standard output, to a device or to a file. An error is returned if a part of the
-//! output cannot be written. A file gets its name only when it is complete and synced.
+//! Output to the standard output, to a device or to a file. The functions return an error if a part
+//! of the output cannot be written. A file gets its name only when it is complete and synced.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, StdoutLock, Write};
@@ -13,8 +13,8 @@ use signal_hook::flag;
 
 use super::{Failure, report};
 
-/// The number of a signal that arrived while a file was being written; 0 if there was none. After a
-/// signal, the incomplete file is removed.
+/// The number of the signal that asked the program to end, or 0 if none has arrived. After such a
+/// signal, the program removes the incomplete output file and ends.
 #[derive(Clone, Default)]
 pub(super) struct Stop(Arc<AtomicUsize>);
 
@@ -28,8 +28,8 @@ impl Stop {
             .try_for_each(|signal| {
                 flag::register_usize(signal, stop.0.clone(), signal as usize).map(drop)
             })
-            // `SIGXFSZ` is caught and ignored. Otherwise a write beyond the file size limit would
-            // kill the program; now the write returns an error.
+            // `SIGXFSZ` is caught and ignored. By default, a write beyond the file size limit would
+            // kill the program by this signal. Now the write returns an error instead.
             .and_then(|()| flag::register(SIGXFSZ, Arc::default()).map(drop));
         match caught {
             Ok(()) => Ok(stop),
@@ -59,7 +59,7 @@ impl Sink {
     }
 
     /// Opens the output `path`; `-` is the standard output. An existing file is replaced only when
-    /// the new one is complete.
+    /// the new file is complete.
     pub(super) fn open(path: &Path) -> Result<Sink, Failure> {
         if path == Path::new("-") {
             return Ok(Sink::stdout());
@@ -89,7 +89,7 @@ impl Sink {
         }
     }
 
-    /// Ends the output. A file is synced and gets its name.
+    /// Writes out what is still buffered. A file is also synced, and gets its final name.
     pub(super) fn finish(self) -> Result<(), Failure> {
         match self {
             Sink::Stdout(mut stdout) => stdout.flush().map_err(|error| Failure::unwritten(&error)),
@@ -116,8 +116,8 @@ pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format_args!("cannot write {}: {error}", path.display()))
 }
 
-/// A file that is being written under a temporary name, beside its target. The temporary name is
-/// removed when this value is dropped.
+/// A file that is being written under a temporary name (the name of its target and `.part`), in the
+/// directory of the target. The temporary name is removed when this value is dropped.
 pub(super) struct NewFile {
     target: PathBuf,
     part: PathBuf,
@@ -157,7 +157,7 @@ impl NewFile {
     }
 
     /// Gives the new file the owner and the permissions of `other`, so that the same user can open
-    /// it. Only warns if the owner cannot be set.
+    /// the new file. If the owner cannot be set, this function only warns.
     pub(super) fn copy_owner_and_mode(&mut self, other: &File) -> Result<(), Failure> {
         let file = self.file.get_ref();
         let failed = |error: io::Error| unwritable(&self.part, &error);
@@ -202,7 +202,7 @@ impl Drop for NewFile {
     }
 }
 
-/// A complete and synced file, which does not have its final name yet.
+/// A complete and synced file that still has its temporary name.
 pub(super) struct SyncedFile {
     pub(super) target: PathBuf,
     pub(super) part: PathBuf,

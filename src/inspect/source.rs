@@ -1,4 +1,4 @@
-//! Finds, opens and reads the journal, and checks whether its server runs.
+//! Finds, opens and reads a journal, and checks whether the server of the journal runs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -19,7 +19,8 @@ use crate::shell::disk::{JOURNAL, LOCK, has_no_locks};
 const READ_BYTES: usize = 1 << 20;
 /// How many bytes are read to find the header and the first entry after it.
 const PROBE_BYTES: usize = 8 << 10;
-/// The time until progress is first shown on the terminal, and then between two updates.
+/// The time after which progress is first shown on the terminal; also the interval between two
+/// updates.
 const PROGRESS: Duration = Duration::from_secs(1);
 
 /// A journal that is open for reading.
@@ -41,7 +42,8 @@ pub(super) struct JournalHeader {
 }
 
 impl Journal {
-    /// Opens a journal for reading only. Warns on the standard error if its server is running.
+    /// Opens a journal for reading only, without a lock. Warns on the standard error if the server
+    /// of the journal is running.
     pub(super) fn open(path: &Path) -> Result<Journal, Failure> {
         let path = find(path)?;
         let file = open(&path)?;
@@ -55,8 +57,9 @@ impl Journal {
         Ok(Journal { path, file, head })
     }
 
-    /// Opens a journal, and locks it against its server. Fails if the server is running. The server
-    /// cannot start while the returned lock file is open.
+    /// Opens a journal, and takes the lock that its server needs. Fails if the server is running.
+    /// The server cannot start while the returned lock file is open. The lock is `None` if no lock
+    /// is needed or possible.
     pub(super) fn open_alone(path: &Path) -> Result<(Journal, Option<File>), Failure> {
         let path = find(path)?;
         let file = open(&path)?;
@@ -227,8 +230,8 @@ fn read_header(path: &Path, file: &File) -> Result<Option<JournalHeader>, Failur
     }))
 }
 
-/// Whether the file has any byte except zeros at or after `offset`. Also true if the file cannot be
-/// read.
+/// Whether the file has any byte except zeros at or after `offset`. Also returns `true` if the file
+/// cannot be read.
 fn has_more(file: &File, mut offset: u64) -> bool {
     let mut buffer = vec![0; READ_BYTES];
     loop {
@@ -252,19 +255,19 @@ fn destroyed_header(path: &Path) -> Failure {
     )
 }
 
-/// Returns the target of `journal` if `journal` is a symbolic link, otherwise `journal`. The lock
-/// file of the server is in the directory of the target.
+/// Returns the target of `journal` if `journal` is a symbolic link, otherwise `journal`. This
+/// matters because the lock file of the server is in the directory of the target.
 fn resolve(journal: &Path) -> PathBuf {
     fs::canonicalize(journal).unwrap_or_else(|_| journal.to_owned())
 }
 
-/// Returns the path of the file that the server locks, in the directory of the journal.
+/// Returns the path of the lock file: the server locks this file in the directory of its journal.
 fn lock_path(journal: &Path) -> PathBuf {
     journal.with_file_name(LOCK)
 }
 
-/// Whether a server uses the journal. The check takes a shared lock for a moment. A server that
-/// starts in that moment fails, and reports that another process uses its directory.
+/// Whether a server uses the journal. To find out, this function takes a shared lock for a moment.
+/// A server that starts in that moment fails, and reports that another process uses its directory.
 fn is_locked(journal: &Path) -> bool {
     let journal = &resolve(journal);
     let is_journal = journal.file_name().is_some_and(|name| name == JOURNAL);
@@ -272,11 +275,12 @@ fn is_locked(journal: &Path) -> bool {
     lock.is_some_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// Locks the journal, so that its server cannot start while the returned file is open. Returns
-/// `None` if no lock is needed or possible.
+/// Takes the lock of the journal's server, so that the server cannot start while the returned file
+/// is open. Returns `None` if no lock is needed or possible.
 fn lock(journal: &Path) -> Result<Option<File>, Failure> {
     let journal = &resolve(journal);
-    // A server uses only a file with this name. Any other file is a copy.
+    // A server uses only a file with this name. A file of another name is a copy, which needs no
+    // lock.
     if journal.file_name().is_none_or(|name| name != JOURNAL) {
         return Ok(None);
     }
@@ -290,13 +294,14 @@ fn lock(journal: &Path) -> Result<Option<File>, Failure> {
         .open(&path);
     let lock = match opened {
         Ok(lock) => {
-            // The server has to open the lock file too, and can run as another user.
+            // The server has to open the lock file too, perhaps as another user. So the lock file
+            // gets the owner of the journal.
             if is_new && let Ok(owner) = fs::metadata(journal) {
                 let _ = fchown(&lock, Some(owner.uid()), Some(owner.gid())); // only root can
             }
             lock
         }
-        // On a read-only file system, no server can write the journal.
+        // On a read-only file system, no server can write the journal, so no lock is needed.
         Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => return Ok(None),
         Err(error) => {
             return Err(Failure::new(format_args!(

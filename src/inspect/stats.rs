@@ -14,14 +14,15 @@ use crate::core::journal::durability::journal_bytes;
 use crate::core::journal::format::{Entry, header_bytes};
 use crate::core::wire::escape::Escaped;
 
-/// The maximum number of lives that a compaction keeps: the same number as `MAX_LIVES` of the
-/// server.
+/// The maximum number of `Life` entries that a compaction keeps. It must be equal to `MAX_LIVES` of
+/// the server.
 const LIVES_KEPT: u64 = 64;
 
 const RFC_3339: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
 
-/// The numbers of clients whose newest record is a position, or a tombstone.
+/// The number of clients whose newest record is a position, and of clients whose newest record is a
+/// tombstone.
 struct Clients {
     with_position: u64,
     forgotten: u64,
@@ -66,7 +67,7 @@ fn saved_percent(census: &Census, compacted: u64) -> u64 {
     100 - (compacted.min(bytes) * 100).div_ceil(bytes)
 }
 
-/// Formats the time in a record: the text, and the same time as a date if a date can express it.
+/// Formats a stamp: its text, and the same time as a date in parentheses, if the time has a date.
 fn stamp_text((_, text): &Stamp) -> String {
     let seconds = text.split('.').next().unwrap_or_default();
     let date = seconds

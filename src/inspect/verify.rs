@@ -1,5 +1,5 @@
-//! `herd-journal verify`: checks whether a journal is whole, and reports what a start of its server
-//! does with it.
+//! `herd-journal verify`: checks whether a journal is whole, and reports what its server would do
+//! with the journal at the next start.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +13,10 @@ use super::{DAMAGED, FAILED, Failure, WHOLE, print_text, report};
 use crate::core::base::counted::Counted;
 use crate::core::journal::format::Format;
 
-/// If the torn end of a journal has more bytes than this, a crash is not the cause, and the report
-/// says so. By default, the server reserves only 4 MiB ahead (`limits.journal_ahead_bytes`), so an
-/// interrupted write leaves a shorter torn end.
+/// If the torn end of a journal (bytes that are not an entry, without entries after them) is longer
+/// than this, a crash is not the cause, and the report says so. By default, the server reserves
+/// only 4 MiB ahead (`limits.journal_ahead_bytes`), so an interrupted write leaves a shorter torn
+/// end.
 const CRASH_BYTES: u64 = 16 << 20;
 
 pub(super) fn run(options: &Verify) -> Result<u8, Failure> {
@@ -61,7 +62,7 @@ enum State {
     /// The journal has no header yet.
     Empty,
     Whole,
-    /// Whole, except for an incomplete end, as a crash leaves it.
+    /// Whole, except for an incomplete end, as after a crash.
     Torn,
     Damaged,
 }
@@ -99,7 +100,7 @@ impl fmt::Display for State {
     }
 }
 
-/// Describes what a start of the server does with the journal.
+/// Describes what the server would do with the journal at its next start.
 fn describe_start(journal: &Journal, census: &Census) -> String {
     let Some(head) = &journal.head else {
         return "begins a new journal".to_owned();
