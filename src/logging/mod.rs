@@ -32,14 +32,15 @@ use stamp::Stamp;
 
 pub use output::{Reserve, Rotation};
 
-/// The number of lines since the start that were handed to the writer. A static, because a process
-/// has only one logger.
+/// The number of lines since the start that were put into the shared buffer, for the writer. The
+/// variable is static, because a process has only one logger.
 static LINES: AtomicU64 = AtomicU64::new(0);
-/// The number of lines since the start that were dropped, here or by the writer.
+/// The number of lines since the start that were dropped: because the buffers were full, or because
+/// the writer could not write them.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Returns two numbers since the start: of lines that were handed to the writer, and of dropped
-/// lines. A line that the writer dropped is in both numbers.
+/// Returns two numbers, counted since the start: the lines that the writer got, and the lines that
+/// were dropped. A line that the writer dropped is in both numbers.
 #[must_use]
 pub fn counts() -> (u64, u64) {
     (
@@ -58,15 +59,15 @@ const FLUSH_DIVISOR: usize = 8;
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    /// Set by a signal handler to ask for the file to be opened again.
+    /// A signal handler sets this flag, so that the writer opens the log file again.
     reopen: Arc<AtomicBool>,
 }
 
 /// The interval at which the writer tries again to open a file that could not be opened.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The maximum time for which the end of the program waits for the last lines. A disk or a pipe may
-/// hang.
+/// The maximum time for which the ending program waits until the last lines are written. The wait
+/// is limited because a disk or a pipe may hang.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -76,10 +77,10 @@ struct State {
     /// The number of lines that were dropped because memory or the disk had no space. The writer
     /// logs this number and resets it.
     dropped_lines: u64,
-    /// Whether the writer takes new lines without being woken.
+    /// Whether the writer is not asleep, so that it takes new lines without being woken.
     awake: bool,
     closing: bool,
-    /// Whether the writer has finished, so that its thread ends.
+    /// Whether the writer has written all lines after `closing` was set. Then its thread ends.
     closed: bool,
 }
 
@@ -113,13 +114,14 @@ impl Log for StampingLogger {
     }
 }
 
-/// The buffer that simplelog writes to. It keeps the lines of one turn.
+/// The buffer that simplelog writes to. It contains the lines of the present turn (iteration of the
+/// event loop).
 struct TurnBuffer {
     shared: Arc<Shared>,
     stamp: Stamp,
     lines: Vec<u8>,
-    /// A line is dropped if this many bytes already wait for the disk, in this buffer and in the
-    /// shared buffer.
+    /// A line is dropped if at least this many bytes already wait, in this buffer and in the shared
+    /// buffer together.
     limit: usize,
     /// The number of bytes in the shared buffer at the last flush.
     shared_bytes: usize,
@@ -182,7 +184,8 @@ impl Write for TurnBuffer {
     }
 }
 
-/// A running log. Dropping it waits until the writer has written all lines, at most one second.
+/// A running log. When this value is dropped, the dropping thread waits until the writer has
+/// written all lines, but at most one second.
 pub struct Logging {
     shared: Arc<Shared>,
 }
@@ -248,8 +251,8 @@ pub fn start(
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
-        // Log only the lines of this crate. The lines of rustls have details that an operator does
-        // not need.
+        // Log only the lines of this crate. Other crates log too: the lines of rustls have details
+        // that an operator does not need.
         .add_filter_allow_str("herd_mio")
         .build();
     let turn = TurnBuffer {
@@ -270,8 +273,9 @@ pub fn start(
     Ok(Logging { shared })
 }
 
-/// Checks whether `path` can be logged to, and changes nothing. A file that does not exist is not
-/// created: removing it afterwards could remove the log of a server that has just started.
+/// Checks whether the server could write its log to `path`. If the file does not exist, a file of
+/// another name is created and removed instead: removing `path` itself could remove the log of a
+/// server that has just started.
 ///
 /// # Errors
 /// The file cannot be opened or created.
@@ -377,8 +381,8 @@ mod tests {
 
     use super::*;
 
-    /// Returns a turn's buffer with space for 8,000 bytes, and starts its writer. The writer
-    /// gathers lines for a minute, unless it has enough to write.
+    /// Returns a `TurnBuffer` with a limit of 8,000 bytes, and starts its writer. The writer waits
+    /// for a minute to gather lines, unless an eighth of the limit is reached.
     fn with_writer(path: &Path) -> TurnBuffer {
         let shared = Arc::new(Shared::default());
         let sink = Sink::open(path).unwrap();

@@ -1,5 +1,5 @@
-//! The output of the writer thread: a file that can be opened again and rotated. The log leaves
-//! space on the disk for the journal.
+//! The output of the log's writer thread: a file that can be opened again and rotated. The log does
+//! not use all the free space of the disk, so that the journal can grow.
 //!
 //! ```text
 //!   lines ──► space on disk? ──► space in the file? ────────────────────────► file
@@ -31,9 +31,9 @@ pub struct Rotation {
 /// The disk space that the log leaves free for the journal, if both are on one file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reserve {
-    /// The number of bytes that the log leaves free: at most a quarter of the file system. In
-    /// addition, the log leaves free the length of the journal, because a compaction writes a
-    /// second journal.
+    /// The number of bytes that the log leaves free. A quarter of the file system is used instead
+    /// if that is less. In addition, the log leaves as many bytes free as the journal has, because
+    /// a compaction writes a second journal.
     pub bytes: u64,
     /// The journal's directory.
     pub data_dir: PathBuf,
@@ -57,7 +57,7 @@ impl Sink {
             Some("-") => Ok(Sink::StandardError),
             _ => {
                 // If no program reads the pipe yet, opening it only for writing would block
-                // (fifo(7)).
+                // (fifo(7)). So a pipe is opened for reading too.
                 let is_pipe = path.metadata().is_ok_and(|file| file.file_type().is_fifo());
                 let mut options = OpenOptions::new();
                 options.create(true).append(true).read(is_pipe);
@@ -82,7 +82,7 @@ impl Sink {
     }
 }
 
-/// The output of the writer thread.
+/// The open log file (or the standard error), with the state of its rotation and of the free space.
 pub(super) struct Output {
     sink: Sink,
     path: PathBuf,
@@ -99,7 +99,7 @@ pub(super) struct Output {
     length: u64,
     /// Set after a failed rotation: the length of the file at which the next rotation is tried.
     retry_at: Option<u64>,
-    /// The number of bytes that may be written before the free space is checked.
+    /// The number of bytes that may still be written before the free space is checked again.
     unchecked: u64,
     /// Whether lines are dropped, because the journal needs the free space.
     is_out_of_space: bool,
@@ -189,7 +189,8 @@ impl Output {
     /// Writes lines to the open file, without a check of its length or of the free space. Returns
     /// the number of lost lines.
     fn write_unchecked(&mut self, lines: &[u8]) -> u64 {
-        // A failed write may have written only a part of a line. This line is ended first.
+        // The last write failed, and may have written only a part of a line. So end that line
+        // first.
         let torn = if self.is_failing {
             self.sink.write_all(b"\n")
         } else {
@@ -218,7 +219,8 @@ impl Output {
     }
 
     /// Returns the number of bytes of `lines` to write to the file now. The number is never 0, and
-    /// never splits a line. If the file has no space for the first line, this rotates the file.
+    /// the first bytes of this number are whole lines. If the first line would make the file longer
+    /// than `max_bytes`, this function first rotates the file.
     fn writable_bytes(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();
@@ -230,8 +232,8 @@ impl Output {
         if let Some(length) = whole_lines(lines, limit.saturating_sub(self.length)) {
             return length;
         }
-        // An empty file is not rotated. If no write succeeds, rotations would replace all rotated
-        // files by empty ones.
+        // An empty file is not rotated. Otherwise, while all writes fail, repeated rotations would
+        // replace all rotated files by empty files.
         if self.length > 0
             && !self.is_stale
             && let Err(error) = self.rotate()
@@ -262,7 +264,8 @@ impl Output {
         }
         let keep = self.rotation.as_ref().map_or(1, |rotation| rotation.keep);
         // The path may be a symbolic link. Then its target is rotated. If the path does not exist,
-        // or is a different file now, our file was already moved away.
+        // or is a different file now, another program has already moved the open file away, and
+        // nothing is renamed.
         let named = fs::canonicalize(&self.path);
         if let Ok(named) = named
             && let Ok(target_file) = fs::metadata(&named)
@@ -283,14 +286,15 @@ impl Output {
         if let Sink::File(new) = &self.sink
             && !self.is_stale
         {
-            // A user that cannot read the old file must not be able to read the new file.
+            // The new file gets the permissions of the old file, so that no other users can read
+            // it.
             let _ = new.set_permissions(file.permissions());
         }
         Ok(())
     }
 
     /// Whether the disk has space for `bytes` more bytes, in addition to the space that is reserved
-    /// for the journal.
+    /// for the journal. Reports to the operator when the space becomes too small.
     fn has_space(&mut self, bytes: u64) -> bool {
         if let Some(unchecked) = self.unchecked.checked_sub(bytes) {
             self.unchecked = unchecked;
@@ -299,8 +303,8 @@ impl Output {
         let Some(FreeSpace { free, reserved }) = self.free_space() else {
             return true;
         };
-        // To start again after a stop, the log needs more free space: an eighth more than
-        // `reserved`. Otherwise the log could stop again after a few lines.
+        // After lines were dropped, the log needs an eighth of `reserved` more free space before it
+        // writes again. Otherwise it could stop again after a few lines.
         let more = if self.is_out_of_space {
             reserved / 8
         } else {
@@ -333,8 +337,8 @@ impl Output {
         let quarter = disk.f_blocks.saturating_mul(disk.f_frsize) / 4;
         Some(FreeSpace {
             free: disk.f_bavail.saturating_mul(disk.f_frsize),
-            // A compaction in progress has already used `next` bytes of disk for the second
-            // journal. So these bytes need not be reserved.
+            // A compaction in progress has already written `next` bytes of the second journal to
+            // the disk. So these bytes need not be reserved.
             reserved: reserve.bytes.min(quarter) + journal.len().saturating_sub(next),
         })
     }

@@ -9,12 +9,13 @@ use time::macros::format_description;
 
 use crate::core::wire::swar;
 
-/// The time in RFC 3339, down to the second. Six digits of microseconds follow, then "Z" for UTC.
+/// The part of an RFC 3339 time up to the decimal point of the seconds. The stamp continues with
+/// six digits of microseconds, and "Z" for UTC.
 const SECOND: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].");
 
-/// Writes the time and the level of lines. Thousands of lines may be written in one second, so the
-/// text of the second is formatted once and kept.
+/// Writes the time and the level at the start of each line. Thousands of lines may be written in
+/// one second, so the text for a second is formatted once and kept.
 #[derive(Default)]
 pub(super) struct Stamp {
     /// The second that was formatted last, in seconds since 1970, and its text.
