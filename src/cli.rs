@@ -156,8 +156,8 @@ enum When {
 }
 
 impl Cli {
-    /// Parses the program's arguments. clap returns `--help` and `--version` as errors too: see
-    /// `clap::Error::exit_code`.
+    /// Parses the arguments of this process. For `--help` and `--version`, clap returns an error
+    /// too; its `clap::Error::exit_code` is 0.
     ///
     /// # Errors
     /// The error of clap.
@@ -225,8 +225,9 @@ impl Cli {
         };
         let herd =
             HerdConfig::load(&source, Some(&self.name)).map_err(|ConfigError(message)| {
-                // The error of `load` names only `--config`, because other programs do not read
-                // `HERD_CONFIG`. So this program adds the name of the variable.
+                // The error of `load` names only `--config`, because other programs that call
+                // `load` do not read the variable `HERD_CONFIG`. This program does, so the name of
+                // the variable is added here.
                 let hint = "name another with --config or HERD_CONFIG";
                 ConfigError(message.replace("name another with --config", hint))
             })?;
@@ -265,8 +266,8 @@ fn without_empty_variables(command: Command) -> Command {
     })
 }
 
-/// Returns `error`. If the wrong value is the value of an environment variable, the returned error
-/// names that variable instead of the flag.
+/// Changes `error` if the wrong value comes from an environment variable: the returned error names
+/// that variable instead of the flag.
 fn name_variable_in_error(
     mut error: clap::Error,
     command: &Command,
@@ -303,7 +304,7 @@ fn secret_of(variable: &str) -> Option<Secret> {
     (!value.is_empty()).then(|| Secret::new(value.to_vec()))
 }
 
-/// Returns the error of clap as one line.
+/// Returns the first paragraph of an error of clap as one line, with possible secrets replaced.
 #[must_use]
 pub fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();

@@ -1,7 +1,7 @@
 //! How to change the server: recipes for the most frequent changes.
 //!
-//! Each recipe was tried: the change was made, built and run, and the files were counted. The
-//! compiler finds most of the code to change, because a `match` over a type of this crate names
+//! Each recipe was tried: the change was made, built and run, and the changed files were counted.
+//! The compiler finds most of the code to change, because a `match` over a type of this crate names
 //! every case. The column "files" counts only files of `src`, without tests and tools. `cargo test`
 //! fails if a file on this page does not exist any more.
 //!
@@ -17,9 +17,9 @@
 //! The example is `PING`, which is answered with `PONG`.
 //!
 //! 1. `src/core/wire/message.rs`: add a variant to
-//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Parse its
-//!    arguments there too. If an argument is wrong, return `Command::Invalid`. The server then
-//!    answers with `? ` and the line.
+//!    [`Command`](crate::core::wire::message::Command), and parse it in `Command::parse`. Parse the
+//!    arguments of the command there too. If an argument is wrong, return `Command::Invalid`. The
+//!    server then answers with `? ` and the client's line.
 //! 2. `src/core/client/machine.rs`: run it in `Client::command`.
 //!
 //! ```text
@@ -28,14 +28,15 @@
 //! ```
 //!
 //! The output is sent at the end of the turn, in the order of the commands. An answer that promises
-//! that a record is stored has to wait for the journal. A command with such an answer raises
-//! `required_seq`, as `Client::iamat` does. A command that cannot be answered at once needs a
-//! state: see `Awaiting` and `TRANSITIONS` in the same file.
+//! that a record is stored has to wait until the record is in the journal. A command with such an
+//! answer raises `required_seq`, as `Client::iamat` does. A command that cannot be answered at once
+//! needs a state of the client: see `Awaiting` and `TRANSITIONS` in the same file.
 //!
-//! Outside `src`, the compiler shows two more files to change. One contains the answers that tests
-//! expect for lines that are nearly commands (`tools/testkit/src/transcripts/near_misses.rs`). The
-//! other contains the texts with which herd-client shows answers (`tools/client/src/show.rs`). The
-//! fuzz target for lines (`tools/fuzz/src/client_line.rs`) compares the parser with a second parser
+//! Outside `src`, errors of the compiler lead to two more files to change. One contains the answers
+//! that tests expect for lines that are nearly commands
+//! (`tools/testkit/src/transcripts/near_misses.rs`). The other contains the texts with which
+//! herd-client shows answers (`tools/client/src/show.rs`). The fuzz target for lines
+//! (`tools/fuzz/src/client_line.rs`) compares the parser with a second parser
 //! (`tools/fuzz/src/reference.rs`). Add a transcript of the command to
 //! `tools/testkit/src/transcripts.rs`.
 //!
@@ -45,8 +46,8 @@
 //! closes the connection.
 //!
 //! 1. `src/core/base/limits.rs`: add the limit to the list, with its default, its range, and a
-//!    sentence for operators. The key in the config file, its check and the line of `--check`
-//!    follow from the list.
+//!    sentence for operators. The key in the config file, the check of its range and the line in
+//!    the output of `--check` are made from the list.
 //! 2. The file that enforces the limit, here `src/core/client/machine.rs`. Every session gets the
 //!    settings in its [`Context`](crate::core::session::context::Context):
 //!
@@ -89,9 +90,10 @@
 //! `src/core/node/metrics.rs`.
 //!
 //! The `STATUS` line and `herd-client status --json` (under `counters`) are made from the first
-//! list. A server of an older version does not send the key. Then herd-client shows 0 for the key.
-//! A value that is not a counter needs its own key in `src/core/link/machine/status.rs`, its own
-//! field in `tools/client/src/standing.rs`, and a line in `tools/client/src/status/report.rs`.
+//! list. A server of an older version does not send the key of a new counter. Then herd-client
+//! shows 0 for this counter. A value that is not a counter needs its own key in
+//! `src/core/link/machine/status.rs`, its own field in `tools/client/src/standing.rs`, and a line
+//! in `tools/client/src/status/report.rs`.
 //!
 //! # A kind of connection
 //!
@@ -126,13 +128,14 @@
 //!   ECHO => Some(self.node.handle_echo_connected(now)),
 //! ```
 //!
-//! The loop reads, writes, and closes this connection like every other connection, because only the
-//! session decides. `wants_read` must return `false` while too much output waits. Otherwise a peer
-//! that does not read could fill the memory. Before the port is open to a network, add a limit on
-//! the number of its connections.
+//! The loop reads, writes and closes this connection like every other connection: only the session
+//! decides when. The session's `wants_read` must return `false` while too much output waits.
+//! Otherwise a peer that does not read could fill the memory. Before the port is open to a network,
+//! add a limit on the number of its connections.
 //!
 //! An option for the address takes three more files: `src/cli.rs` (the flag and its variable),
 //! `src/config/mod.rs` (`Overrides`), and `src/config/server.rs` (`listen_addresses`). A connection
 //! that this server dials needs no port. Such a connection begins with a
 //! [`Request::Connect`](crate::core::node::Request), as in `src/core/node/neighbours.rs`. The
-//! function `tls_of_dialled` chooses its TLS (`src/core/node/connection.rs`).
+//! function `tls_of_dialled` chooses the TLS configuration of such a connection
+//! (`src/core/node/connection.rs`).

@@ -7,8 +7,9 @@
 //! client (`WHATSAT`). The server then queries Google Places over HTTPS.
 //!
 //! Each server is one thread around one [`mio::Poll`](https://docs.rs/mio/1/mio/struct.Poll.html):
-//! no futures, no tasks, no callbacks. An async runtime keeps state in the frames of suspended
-//! coroutines. In this crate, that state is in ordinary values, which can be inspected.
+//! no futures, no tasks, no callbacks. An async runtime keeps the state of a connection in the
+//! frame of a suspended coroutine. In this crate, the state of a connection is in an ordinary
+//! value, which can be inspected.
 //!
 //! # The modules
 //!
@@ -81,7 +82,7 @@
 //!
 //! 1. In `Server::turn` ([`shell::event_loop`]), `poll` returns. `record_readiness` marks the
 //!    client's [`Transport`](shell::transport::Transport) readable. It also adds the connection to
-//!    the list of connections that this turn serves.
+//!    the list of connections that this turn (one iteration of the loop) serves.
 //! 2. `receive` reads once, into the one scratch buffer of the loop. It passes the bytes and the
 //!    time to [`Node::handle_data_received`](core::node::Node::handle_data_received).
 //! 3. [`core::node`] finds the session of the connection, here a client. The session's
@@ -97,17 +98,18 @@
 //!    directory, `perform_disk_work` appends the records of the turn to the journal, in one step.
 //!    Until the disk has appended the records, [`Node::poll_output`](core::node::Node::poll_output)
 //!    holds back output that promises a record. [`Node::poll_dirty`](core::node::Node::poll_dirty)
-//!    returns the connections to flush. Links come first, because the feed has new records: the
-//!    output of a link pulls the records after its cursor, and `flush` writes them.
-//! 6. Then the client is flushed in the same way, with one `write`.
+//!    returns the connections to flush. Links come first, because the feed has new records for the
+//!    neighbours: each link appends the records after its cursor (its position in the feed) to its
+//!    output, and `flush` writes the output.
+//! 6. Then the client's output is flushed in the same way, with one `write`.
 //!    [`Node::poll_disposition`](core::node::Node::poll_disposition) returns `Open`, and the next
 //!    turn polls.
 //!
-//! A server without neighbours and without a data directory needs three system calls for this:
-//! `epoll_wait`, `read` and `write`. Each neighbour adds one `write`. On the neighbour's side the
-//! same steps happen, with a [`Link`](core::link::Link) in place of the client. The neighbour does
-//! not send the record back to the first server. The cursor of a link skips all records that
-//! arrived over the same link.
+//! A server without neighbours and without a data directory needs three system calls for one
+//! `IAMAT`: `epoll_wait`, `read` and `write`. Each neighbour adds one `write`. On the neighbour's
+//! side the same steps happen, with a [`Link`](core::link::Link) in place of the client. The
+//! neighbour does not send the record back to the first server. Reason: the cursor of a link skips
+//! all records that arrived over the same link.
 //!
 //! # One WHATSAT, and a slow Google Places
 //!
@@ -135,8 +137,8 @@
 //!    `Client::resume_input` runs the commands that waited.
 //! 5. If Places takes too long, `Timer::Call` is due. `call_due` answers the clients that have
 //!    waited too long, with an error in the format of the API. If no other client waits for the
-//!    call, the call ends. While a call waits for Places, all other clients are served, because
-//!    nothing here blocks.
+//!    same call, the call ends. While a call waits for Places, all other clients are served,
+//!    because nothing here blocks.
 //!
 //! # One lost neighbour
 //!
@@ -145,14 +147,15 @@
 //!    [`Disposition`](core::session::disposition::Disposition) is `Close`, and the loop closes the
 //!    socket. [`Node::handle_connection_lost`](core::node::Node::handle_connection_lost) runs
 //!    exactly once.
-//! 2. `Link::connection_lost` gives up the link's reader of the feed and logs the loss. If this
-//!    server dialled the connection, `Link::connection_lost` returns
+//! 2. `Link::connection_lost` closes the link's reader of the feed, and logs that the neighbour is
+//!    lost. If this server dialled the connection, `Link::connection_lost` returns
 //!    [`Effect::Lost`](core::link::Effect::Lost), and `schedule_dial` sets a timer to dial again
 //!    ([`Backoff`](core::base::backoff::Backoff)). Otherwise the other server dials.
-//! 3. No output is stored for the lost neighbour. When it connects again, its `LIFE` line says
-//!    which position of the feed it has reached.
+//! 3. No output is stored for the lost neighbour. When the two servers are connected again, the
+//!    neighbour sends a `LIFE` line. This line contains the position in this server's feed up to
+//!    which the neighbour has received all records.
 //!    [`Records::open_reader`](core::table::records::Records::open_reader) finds that position, and
-//!    the link sends the records after that position as fast as its socket accepts them.
+//!    the link sends the records after that position as fast as the socket accepts them.
 
 #![forbid(unsafe_code)]
 

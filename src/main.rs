@@ -24,8 +24,8 @@ use herd_mio::shell::signals::SignalFlags;
 use herd_mio::shell::start::{self, StartError};
 
 fn main() -> ExitCode {
-    // This call comes first. Before this call, SIGHUP or SIGUSR1 would end the process. Threads
-    // that start later inherit the signal mask.
+    // This call comes first, for two reasons. Before this call, a SIGHUP or SIGUSR1 would end the
+    // process. And this call changes the signal mask, which only threads that start later inherit.
     let signal_flags = match SignalFlags::register() {
         Ok(signal_flags) => signal_flags,
         Err(error) => {
@@ -61,8 +61,8 @@ fn check(config: &Config) -> ExitCode {
     let memory_limits = MemoryLimits::read();
     let budget = Budget::of(&config.settings.limits, &memory_limits);
     let worst = WorstCase::of(config, &budget, memory_limits);
-    // First print what the configuration means. The operator needs this text to understand an
-    // error.
+    // First print the configuration. The operator needs this text to understand an error of the
+    // checks.
     let printed = print(&format!("{}{worst}", config.describe()));
     match can_start(config, &budget, &worst) {
         Ok(notes) => output_status(printed.and_then(|()| print(&notes))),
@@ -87,7 +87,7 @@ fn can_start(config: &Config, budget: &Budget, worst: &WorstCase) -> Result<Stri
 }
 
 /// Returns the exit status for the result of a write to the standard output. A closed pipe is not a
-/// failure, because its reader needs no more output.
+/// failure: the program that read from it needs no more output.
 fn output_status(written: io::Result<()>) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,8 +106,8 @@ fn log_error(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// The number of descriptors that are not connections (standard streams, log, journal, listeners,
-/// epoll), plus a reserve.
+/// An upper bound for the descriptors that are not connections: standard streams, log, journal,
+/// listeners, epoll, and a reserve.
 const OWN_DESCRIPTORS: u64 = 32;
 
 fn serve(mut config: Config, signal_flags: SignalFlags) -> ExitCode {
@@ -247,7 +247,7 @@ fn report_ready(
         "-" => "log on the standard error".to_owned(),
         file => format!("log in {file}"),
     };
-    // The server goes on if the standard output is closed or full.
+    // If the standard output is closed or full, the server runs all the same.
     let mut stdout = io::stdout();
     let written = writeln!(stdout, "{ready}, {log}").and_then(|()| stdout.flush());
     if let Err(error) = written
@@ -258,8 +258,8 @@ fn report_ready(
     Ok(())
 }
 
-/// Returns a warning if clients could use up all descriptors of the process. `max` is the limit of
-/// open files.
+/// Returns a warning if `limits.max_clients` clients could use up all descriptors of the process.
+/// `max` is the maximum number of open files.
 fn warn_of_descriptors(max: u64, settings: &Settings) -> Option<String> {
     let limits = &settings.limits;
     let unidentified = match settings.proxies.is_empty() {
@@ -288,8 +288,8 @@ fn warn_of_descriptors(max: u64, settings: &Settings) -> Option<String> {
     })
 }
 
-/// Returns a warning if the budget for buffers has room for fewer clients over TLS than
-/// `limits.max_clients`.
+/// Returns a warning if clients connect with TLS, and the memory for buffers is enough for fewer
+/// TLS clients than `limits.max_clients`.
 fn warn_of_tls_clients(settings: &Settings, budget: &Budget) -> Option<String> {
     let limits = Limits {
         buffer_bytes: budget.bytes,

@@ -1,5 +1,5 @@
-//! The herds from the assignments of a university course, one for each year. They need no config
-//! file.
+//! The built-in herds (*presets*): those from the assignments of a university course, one for each
+//! year. They need no config file.
 
 /// A herd that the command line selects by its year.
 #[derive(Debug, PartialEq, Eq)]
