@@ -19,7 +19,7 @@ const MAX_SHOWN_GAPS: usize = 100;
 /// names of its herd's servers, so it stays below this number.
 const MAX_SHOWN_SERVERS: usize = 1_000;
 
-/// The kinds of entries.
+/// The names of the kinds of entries, as `stats` prints them.
 pub(super) const KIND_NAMES: [&str; 6] = [
     "life",
     "synced",

@@ -219,8 +219,8 @@ impl Output {
     }
 
     /// Returns the number of bytes of `lines` to write to the file now. The number is never 0, and
-    /// the first bytes of this number are whole lines. If the first line would make the file longer
-    /// than `max_bytes`, this function first rotates the file.
+    /// these bytes are whole lines. If the first line would make the file longer than `max_bytes`,
+    /// this function first rotates the file.
     fn writable_bytes(&mut self, lines: &[u8]) -> usize {
         let Some(max_bytes) = self.rotation.as_ref().map(|rotation| rotation.max_bytes) else {
             return lines.len();

@@ -8,9 +8,10 @@
 //!                    └─► packed_line ─ a line in about half of its bytes
 //! ```
 //!
-//! Code outside this folder uses only [`records`]. The code of [`records`] accesses the stored
-//! lines only through the interface [`line_store::LineStore`]. So the two stores can be read last,
-//! or not at all.
+//! The *feed* is the sequence of all records in the order of their last change, and a *reader* is a
+//! cursor in the feed. Code outside this folder uses only [`records`]. The code of [`records`]
+//! accesses the stored lines only through the interface [`line_store::LineStore`]. So the two
+//! stores can be read last, or not at all.
 
 pub mod line_store;
 pub mod naive_store;

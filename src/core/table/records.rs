@@ -10,21 +10,22 @@
 //!     │                                         │
 //!   [ada 3] ⇄ [bob 7] ⇄ [eve 8] ⇄ [kiwi 12] ⇄ nothing yet
 //!                          ▲                    ▲
-//!            a reader that is behind    a reader that has it all
+//!            a reader that is behind    a reader that has read all
 //! ```
 //!
 //! A link to a neighbour has no queue. It has a reader: a cursor in the feed, identified by a
-//! [`ReaderId`]. A reader uses only a few bytes of memory, even if many records are still unread.
-//! If a record changes twice before the reader comes to it, the record is sent once. The time to
-//! advance a reader, or to add a change, does not depend on the number of records.
+//! [`ReaderId`]. A reader uses only a few bytes of memory, even if it still has to read many
+//! records. If a record changes twice before the reader comes to it, the record is sent once. The
+//! time to advance a reader, or to add a change, does not depend on the number of records.
 //!
 //! # Which of two records of one client wins
 //!
-//! The record with the greater epoch wins. If the epochs are equal, the record with the later
-//! [effective time](crate::core::wire::posix_time::effective_time) wins. If these are equal too,
-//! the record with the later stamp wins, and after that the record whose line has the greater
-//! bytes. All of these values are sent with the record. So the order is total and the same on every
-//! server, even if a server's clock is wrong. In the end, all servers have the same table.
+//! Each record has an *epoch*, a number that the next paragraph explains. The record with the
+//! greater epoch wins. If the epochs are equal, the record with the later [effective
+//! time](crate::core::wire::posix_time::effective_time) wins. If these are equal too, the record
+//! with the later stamp wins, and after that the record whose line has the greater bytes. All of
+//! these values are sent with the record. So the order is total and the same on every server, even
+//! if a server's clock is wrong. In the end, all servers have the same table.
 //!
 //! The epoch is 0 unless a server's clock is wrong. So only the other epochs are stored, in a map
 //! beside the records. A server increases the epoch if one of its own clients sends a record that
