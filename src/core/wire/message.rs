@@ -171,14 +171,14 @@ impl Radius {
     /// not allowed.
     #[must_use]
     pub fn parse(kilometres: &[u8]) -> Option<Radius> {
-        let (parse_rest, fraction) = match memchr::memchr(b'.', kilometres) {
+        let (whole, fraction) = match memchr::memchr(b'.', kilometres) {
             Some(point) => (&kilometres[..point], &kilometres[point + 1..]),
             None => (kilometres, &b"0"[..]),
         };
         if fraction.is_empty() || !fraction.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let mut nanometres = u64::from(whole_number(parse_rest)?) * Self::KM_NM;
+        let mut nanometres = u64::from(whole_number(whole)?) * Self::KM_NM;
         let mut unit = Self::KM_NM;
         for digit in fraction {
             if unit == 1 {
@@ -201,11 +201,11 @@ impl Radius {
     /// ```
     #[must_use]
     pub fn metres(self) -> String {
-        let (parse_rest, fraction) = (self.0 / Self::METRE_NM, self.0 % Self::METRE_NM);
+        let (whole, fraction) = (self.0 / Self::METRE_NM, self.0 % Self::METRE_NM);
         if fraction == 0 {
-            return parse_rest.to_string();
+            return whole.to_string();
         }
-        format!("{parse_rest}.{fraction:09}")
+        format!("{whole}.{fraction:09}")
             .trim_end_matches('0')
             .to_owned()
     }
