@@ -100,8 +100,8 @@ impl Positions {
     }
 }
 
-/// Warns on the standard error that records can be missing or old, if the journal is damaged.
-/// Returns whether it is damaged.
+/// Warns on the standard error if the journal is damaged. If entries are damaged, the warning says
+/// that positions may be missing or old. Returns whether the header or an entry is damaged.
 pub(super) fn warn_if_damaged(journal: &Journal, damage: &Damage) -> bool {
     let is_header_repaired = journal
         .head

@@ -82,7 +82,8 @@ impl Sink {
     }
 }
 
-/// The open log file (or the standard error), with the state of its rotation and of the free space.
+/// The open log file (or the standard error), with its rotation, and with the disk space that it
+/// leaves free for the journal.
 pub(super) struct Output {
     sink: Sink,
     path: PathBuf,

@@ -81,7 +81,8 @@ pub struct Disk {
     directory: Arc<File>,
     /// The open lock file. The directory stays locked until this file is closed.
     _lock: File,
-    /// The journal, and the next file if it exists.
+    /// The open journal file. While a compaction runs, also `journal.new`, the file that replaces
+    /// the journal.
     files: Vec<(FileId, Arc<File>)>,
     writer: Executor<Vec<(Arc<File>, Chunk)>, Finished>,
     keeper: Executor<Job, Finished>,

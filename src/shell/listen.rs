@@ -25,7 +25,7 @@ const MAX_TRIES: usize = 16;
 pub struct BoundSockets {
     /// The bound sockets, at least one.
     pub sockets: Vec<OwnedFd>,
-    /// A warning for each address of the name that is not served, with the reason.
+    /// One warning for each address that could not be bound, with the reason.
     pub warnings: Vec<String>,
 }
 

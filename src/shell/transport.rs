@@ -72,8 +72,8 @@ pub struct Transport {
     /// Whether a write may succeed: epoll has reported that the socket is writable, and no later
     /// write has shown the opposite.
     writable: bool,
-    /// Whether a short read does not prove that the socket is drained: the peer closed its
-    /// direction, or an error or urgent data was reported.
+    /// Set after the peer closed its direction, or after an error or urgent data was reported. Then
+    /// a short read does not prove that the socket is drained.
     short_read_is_inconclusive: bool,
     /// Whether both directions are closed, or the socket has an error.
     hung_up: bool,

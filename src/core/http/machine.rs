@@ -207,8 +207,8 @@ pub struct HttpConnection {
     /// When the wait for the rest of an unfinished head began. `None` if there is no unfinished
     /// head.
     head_since: Option<Time>,
-    /// When the present wait began: for a request, for the socket to accept output, or for the
-    /// client to close. The wait for the rest of a head is in `head_since`.
+    /// When the wait for a request, for the socket to accept output, or for the client to close
+    /// began. `head_since` is the same for the rest of a head.
     since: Time,
 }
 

@@ -64,9 +64,9 @@ pub trait Io {
     /// connection.
     fn close(&mut self, id: ConnId, why: Option<&SocketError>);
 
-    /// The connection is flushed for this turn, and stays open. The connection waits for the events
-    /// in `wants`. If the socket is already ready for one of them, the connection is served again
-    /// in the next turn.
+    /// The connection is flushed for this turn, and stays open. `wants` says what the connection
+    /// can do next. If the socket is already ready for that, the connection is served again in the
+    /// next turn.
     fn flushed(&mut self, node: &Node, id: ConnId, wants: Wants);
 
     /// Whether the turn ends here, between two steps. The simulator crashes servers at such points.
@@ -76,12 +76,13 @@ pub trait Io {
     }
 }
 
-/// The events that a connection waits for.
+/// What a connection can do next, after it was flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wants {
-    /// The connection waits for input.
+    /// The connection takes input.
     pub read: bool,
-    /// Output is left, and the socket may accept it.
+    /// Output is left, and the socket may accept it. `false` if the socket is full: then the next
+    /// writable event is awaited.
     pub write: bool,
 }
 

@@ -577,8 +577,8 @@ impl Node {
     }
 
     /// Begins to stop. No new client is served, answers that have begun are finished, and records
-    /// are sent to the neighbours. After `limits.stop_ms`, or at a second stop, all connections
-    /// that are left are closed.
+    /// are sent to the neighbours. After `limits.stop_ms`, or at a second stop, all remaining
+    /// connections are closed.
     pub fn handle_stop(&mut self, now: Now) {
         self.handle(now, |node| node.stop(now));
     }

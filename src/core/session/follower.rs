@@ -206,7 +206,7 @@ pub struct Cursor {
     told: u64,
     /// The sequence number of the latest change at the time when the cursor was opened.
     head: u64,
-    /// Whether the feed may contain more changes to read now.
+    /// `false` if the last pull read all changes that may be sent.
     has_more: bool,
     /// Whether the last [`Cursor::pull`] found no change, although the feed may contain more.
     wants_turn: bool,

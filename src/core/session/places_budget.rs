@@ -59,11 +59,12 @@ pub enum OverQuota {
         /// The time until the server may ask another question.
         wait: Duration,
     },
-    /// At least half of the day's questions were asked, and the client's origin has used its share.
+    /// At least half of the day's questions were asked, and the client's address (of IPv6, its
+    /// first 64 bits) has used its share.
     Share {
         /// The maximum number of questions in 24 hours.
         max: u64,
-        /// The time until the origin may ask again.
+        /// The time until the clients of this address may ask another question.
         wait: Duration,
     },
 }

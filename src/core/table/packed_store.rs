@@ -72,7 +72,8 @@ impl Unpacked {
 /// A store of packed and unpacked lines.
 pub struct PackedStore {
     lines: Vec<Line>,
-    /// The numbers of removed lines. A new line gets one of these numbers.
+    /// The indexes in `lines` of removed lines. A new line takes the last of them. If there is
+    /// none, the new line is appended to `lines`.
     free: Vec<u32>,
     servers: ServerNames,
     unpacked: Vec<Unpacked>,

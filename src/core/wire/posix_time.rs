@@ -228,7 +228,7 @@ impl Skew {
         text[POINT] = b'.';
         text[POINT + 1] += (self.nanos / EIGHT_DIGITS) as u8; // one digit
         text[POINT + 2..].copy_from_slice(&swar::digits_of(self.nanos % EIGHT_DIGITS));
-        // The seconds, eight digits at a time, from the last to the first.
+        // Writes the seconds in groups of eight digits, the last group first.
         let (mut start, mut rest) = (POINT, self.seconds);
         let first = loop {
             let digits = swar::digits_of((rest % u64::from(EIGHT_DIGITS)) as u32);

@@ -77,7 +77,7 @@ pub const fn leading_digits(word: u64) -> usize {
 }
 
 /// Returns the value of the ASCII digit at `offset`. Returns `None` if that byte is not a digit, or
-/// after the end.
+/// if `offset` is after the end.
 #[inline]
 #[must_use]
 pub fn digit_at(text: &[u8], offset: usize) -> Option<u64> {

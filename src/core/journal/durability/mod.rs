@@ -123,7 +123,8 @@ struct Syncing {
     length: u64,
     /// The length of the next file at that time, if the next file is synced too.
     next_length: Option<u64>,
-    /// Whether the sync covers the whole copy of the table in the next file.
+    /// Whether the compaction's copy of the table was complete in the next file when the sync was
+    /// requested. If so, the next file can replace the journal after this sync.
     is_copy_covered: bool,
 }
 

@@ -496,7 +496,8 @@ pub struct End {
     /// All bytes before this offset are good. The next entry is written here.
     pub offset: u64,
     /// The number of bytes from `offset` to the last byte that is not zero. After a loss of power,
-    /// these bytes can include good entries. The zeros after them are reserved space.
+    /// good entries can follow the first gap. Their bytes are counted too, because `on_entry` does
+    /// not get these entries. The zeros after them are reserved space.
     pub torn_bytes: u64,
     /// The format of the journal. `None` if no header is written yet.
     pub format: Option<Format>,
@@ -594,8 +595,8 @@ impl Replay {
         } = self;
         let (format, scan) = match state {
             State::Entries(format, scan) => (format, scan),
-            // The header is not complete: the server crashed while it wrote the header, before any
-            // entry.
+            // The file has no complete header: it is new, or the server stopped while it wrote the
+            // header. So it has no entries.
             State::Header(pending) => {
                 return Ok(End {
                     offset: 0,

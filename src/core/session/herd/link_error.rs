@@ -48,7 +48,7 @@ pub enum LinkError {
     TlsRequired,
     /// The other side sent a PROXY header.
     ProxyHeader,
-    /// A line begins with a known verb, but the rest is invalid in this way.
+    /// A line begins with a known verb, but the rest is invalid. The text says what is wrong.
     Malformed(&'static str),
     /// A line is too long.
     LineTooLong,

@@ -544,8 +544,10 @@ impl Neighbour {
         std::mem::replace(&mut self.peer_refused_records, records)
     }
 
-    /// Resets what was stored about our feed and the neighbour's feed, because a new life of this
-    /// server begins: see [`Herd::begin_life`](super::Herd::begin_life).
+    /// Forgets the neighbour's life, and sets the positions in both feeds to 0. So both servers
+    /// send their whole feeds on the next link. The caller is
+    /// [`Herd::begin_life`](super::Herd::begin_life): this server's data was rolled back, so it
+    /// begins a new life, which is a new history of its feed.
     pub(super) fn reset_for_new_life(&mut self) {
         self.life = None;
         self.synced = 0;
