@@ -443,6 +443,10 @@ fn the_readme_and_the_help_name_the_same_flags() {
             "--quick",
             "--bench",
             "--locked",
+            "--now",
+            "--volume",
+            "--name",
+            "--input",
             "--compare",
             "--tls",
             "--tls-name",
@@ -457,6 +461,9 @@ fn the_readme_and_the_help_name_the_same_flags() {
             "--polite-p99",
             "--polite-whatsat",
             "--i-own-this-server",
+            // Flags of herd-client follow.
+            "--own",
+            "--until-caught-up",
             // Flags of herd-client status.
             "--ignore",
             "--server",

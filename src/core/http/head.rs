@@ -126,6 +126,9 @@ pub fn parse(input: &[u8], most: usize) -> Result<Option<(Head<'_>, usize)>, Hea
     // One empty line before the request line is allowed (RFC 9112, section 2.2).
     let start = if input.starts_with(b"\r\n") { 2 } else { 0 };
     let rest = &input[start..];
+    if rest.starts_with(b"\r\n") {
+        return Err(HeadError::Malformed);
+    }
     let end = memchr::memmem::find(rest, END).map(|at| at + END.len());
     let shown = &rest[..end.unwrap_or(rest.len())];
     check_lines(shown)?;
@@ -139,6 +142,7 @@ pub fn parse(input: &[u8], most: usize) -> Result<Option<(Head<'_>, usize)>, Hea
     let mut request = Request::new(&mut fields);
     match request.parse(shown) {
         Ok(httparse::Status::Complete(length)) => Ok(Some((Head::new(&request)?, start + length))),
+        Ok(httparse::Status::Partial) if end.is_some() => Err(HeadError::Malformed),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(httparse::Error::Version) => Err(HeadError::Version),
         Err(httparse::Error::TooManyHeaders) => Err(HeadError::Fields),
@@ -266,6 +270,19 @@ mod tests {
                 is_old: false,
             }
         );
+    }
+
+    #[test]
+    fn one_empty_line_before_a_request_is_allowed() {
+        let one = format!("\r\n{GOOD}");
+        assert_eq!(parse(one.as_bytes(), 8_192).unwrap().unwrap().1, one.len());
+        for count in 2..5 {
+            let empty = "\r\n".repeat(count);
+            assert_eq!(error(&empty), HeadError::Malformed);
+            assert_eq!(error(&format!("{empty}{GOOD}")), HeadError::Malformed);
+            let more = "x".repeat(10_000);
+            assert_eq!(error(&format!("{empty}{more}")), HeadError::Malformed);
+        }
     }
 
     #[test]
