@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::net::ToSocketAddrs;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -210,6 +211,8 @@ type Printed = (Vec<u8>, Option<Position>);
 /// The thread that writes to the standard output.
 struct Printer {
     queue: SyncSender<Printed>,
+    /// Whether a write has failed. Then nobody reads the standard output.
+    has_failed: Arc<AtomicBool>,
     /// The last position that was written.
     printed: Arc<Mutex<Option<Position>>>,
 }
@@ -221,13 +224,20 @@ impl Printer {
         let (ends, ended) = sync_channel(1);
         let printed = Arc::new(Mutex::new(None));
         let last = printed.clone();
+        let has_failed = Arc::new(AtomicBool::new(false));
+        let failed = has_failed.clone();
         thread::Builder::new().spawn(move || {
-            // The network notices that the queue has no receiver any more.
-            let _ = print(&lines, &last);
+            // The thread that reads from the network checks this flag.
+            failed.store(print(&lines, &last).is_err(), Ordering::Relaxed);
             drop(lines);
             let _ = ends.send(());
         })?;
-        Ok((Printer { queue, printed }, ended))
+        let printer = Printer {
+            queue,
+            has_failed,
+            printed,
+        };
+        Ok((printer, ended))
     }
 }
 
@@ -375,6 +385,9 @@ impl Follower<'_> {
         loop {
             if self.stop.signal().is_some() {
                 return Ok(End::Stopped);
+            }
+            if self.printer.has_failed.load(Ordering::Relaxed) {
+                return Ok(End::NobodyReads);
             }
             say_alive(stream.get_mut(), &mut said, heartbeat, silence, &deadline)?;
             deadline.extend(TICK);
