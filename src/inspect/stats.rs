@@ -158,8 +158,8 @@ fn in_json(
         .iter()
         .map(|(name, neighbour)| {
             let received = neighbour.received.map(|(_, position)| position);
-            let with_position = json!({"heard_up_to": received, "told_up_to": neighbour.confirmed});
-            (Escaped(name).to_string(), with_position)
+            let positions = json!({"heard_up_to": received, "told_up_to": neighbour.confirmed});
+            (Escaped(name).to_string(), positions)
         })
         .collect();
     let text = |stamp: &Option<Stamp>| stamp.as_ref().map(|(_, text)| text.clone());

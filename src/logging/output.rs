@@ -396,8 +396,8 @@ mod tests {
 
     /// Returns the lengths of the log and of the rotated files.
     fn lengths(path: &Path) -> Vec<u64> {
-        let reserved = (1..).map(|number| numbered(path, number));
-        let files = std::iter::once(path.to_owned()).chain(reserved);
+        let rotated = (1..).map(|number| numbered(path, number));
+        let files = std::iter::once(path.to_owned()).chain(rotated);
         files
             .map_while(|file| Some(fs::metadata(file).ok()?.len()))
             .collect()

@@ -453,10 +453,10 @@ impl Drop for CreatedDirectories {
 
 fn create_directory(directory: &Path) -> Result<(), String> {
     // Other users may use the parent directories too, so these get the usual mode.
-    let parents = directory.parent().map_or(Ok(()), fs::create_dir_all);
+    let created = directory.parent().map_or(Ok(()), fs::create_dir_all);
     let mut make = DirBuilder::new();
     make.recursive(true).mode(0o700);
-    parents
+    created
         .and_then(|()| make.create(directory))
         .map_err(|error| {
             format!(

@@ -584,7 +584,7 @@ impl Server {
                             "this server and neighbours that have the herd secret of before do not link anew: a step of the change was skipped, or the file is half written"
                         );
                     }
-                    notes.iter().for_each(|warning| warn!("{warning}"));
+                    notes.iter().for_each(|note| warn!("{note}"));
                 }
                 Some(Err(error)) => warn!("the old herd secret stays in use: {error}"),
                 None => {}

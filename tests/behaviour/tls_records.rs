@@ -89,7 +89,7 @@ impl Keys {
     }
 
     /// Makes a record of `content` with this type, padded to `size` bytes.
-    fn write_checksums(&mut self, content: &[u8], kind: u8, size: usize) -> Vec<u8> {
+    fn seal_record(&mut self, content: &[u8], kind: u8, size: usize) -> Vec<u8> {
         let mut inner = [content, &[kind]].concat();
         inner.resize(inner.len().max(size), 0);
         let length = (inner.len() + self.key.algorithm().tag_len()) as u16;
@@ -150,7 +150,7 @@ impl Padding {
         assert_eq!(finished.pop(), Some(22), "it is a message of the handshake");
         let pieces: Vec<u8> = finished
             .chunks(piece)
-            .flat_map(|piece| keys.write_checksums(piece, 22, size))
+            .flat_map(|piece| keys.seal_record(piece, 22, size))
             .collect();
         stream.write_all(&pieces).unwrap();
         Padding {
@@ -162,7 +162,7 @@ impl Padding {
     }
 
     fn says(&mut self, text: &[u8]) -> std::io::Result<()> {
-        let record = self.keys.write_checksums(text, 23, self.size);
+        let record = self.keys.seal_record(text, 23, self.size);
         self.stream.write_all(&record)
     }
 

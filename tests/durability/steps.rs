@@ -20,7 +20,7 @@ enum Step {
     Work(Queue),
     Later(u64),
     /// The number of bytes that are free on the disk.
-    JournalSpace(u64),
+    FreeBytes(u64),
     Others(u64),
     Strike(Strike),
     Freeze(Queue, bool),
@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         32 => queue().prop_map(Step::Work),
         4 => (1_u64..2_000).prop_map(Step::Later),
         1 => Just(Step::Later(60_000)),
-        4 => room().prop_map(Step::JournalSpace),
+        4 => room().prop_map(Step::FreeBytes),
         1 => (0_u64..20_000).prop_map(Step::Others),
         1 => strike().prop_map(Step::Strike),
         2 => (queue(), any::<bool>()).prop_map(|(queue, on)| Step::Freeze(queue, on)),
@@ -107,7 +107,7 @@ fn take(story: &mut Story, step: &Step) -> Outcome {
             story.now = story.now + Duration::from_millis(ms);
             Ok(())
         }
-        Step::JournalSpace(bytes) => {
+        Step::FreeBytes(bytes) => {
             let used = story.disk.used();
             story.disk.set_capacity(used.saturating_add(bytes));
             Ok(())

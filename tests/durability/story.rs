@@ -319,13 +319,13 @@ impl Story {
             self.promises.answered(OURS, &line, when);
         }
         // Sends the feed as `src/core/link/machine/feed.rs` does.
-        let last_seq_before = self.neighbour.sent;
-        let reader = life.records.open_reader(last_seq_before);
+        let after = self.neighbour.sent;
+        let reader = life.records.open_reader(after);
         let mut out = Vec::new();
         let no_one = Origin::LOCAL.next();
         life.records
             .read(reader, no_one, released, usize::MAX, &mut out);
-        let position = life.records.position(reader).max(last_seq_before);
+        let position = life.records.position(reader).max(after);
         life.records.close_reader(reader);
         for line in out.split(|&byte| byte == b'\n') {
             if let Some(line) = Line::of_link(line) {

@@ -117,12 +117,12 @@ impl Scene {
                     self.node.handle_data_received(id, herd.as_bytes(), now);
                 }
             }
-            if let Some((id, output)) = &self.riley
-                && output.ends_with(b"\n")
+            if let Some((id, received)) = &self.riley
+                && received.ends_with(b"\n")
             {
                 let due = *proof_at.get_or_insert(self.ms + 2 * ONE_WAY_MS);
                 if due == self.ms {
-                    let nonce = output.trim_ascii().rsplit(|&byte| byte == b' ').next();
+                    let nonce = received.trim_ascii().rsplit(|&byte| byte == b' ').next();
                     let theirs = unhex::<16>(nonce.unwrap()).unwrap();
                     let proof = prove(&theirs);
                     let line = format!("PROOF {proof}\nLIFE 0123456789abcdef 7 - 0\n");
@@ -301,16 +301,16 @@ fn unproven_limits_cover_loopback_only_if_set() {
         max_unproven: 30,
         ..Limits::default()
     };
-    let attempts = |limits: &Limits| {
+    let accepted = |limits: &Limits| {
         let mut scene = Scene::new("127.0.0.1", limits.clone());
-        let attempts = (0..40).filter_map(|_| scene.connects(ip("127.0.0.1")));
-        attempts.count()
+        let accepted = (0..40).filter_map(|_| scene.connects(ip("127.0.0.1")));
+        accepted.count()
     };
-    assert_eq!(attempts(&limits), 30);
+    assert_eq!(accepted(&limits), 30);
     limits.set.insert("max_unproven_new".to_owned());
-    assert_eq!(attempts(&limits), 20);
+    assert_eq!(accepted(&limits), 20);
     limits.set.insert("max_unproven_per_neighbour".to_owned());
-    assert_eq!(attempts(&limits), 4);
+    assert_eq!(accepted(&limits), 4);
 }
 
 /// Returns the names whose look-up the server requests now.

@@ -294,10 +294,10 @@ impl Response {
             }
             (true, None) => State::ChunkSize,
             (false, Some(0)) => State::Done,
-            (false, Some(remaining)) if remaining > self.max_body => {
+            (false, Some(length)) if length > self.max_body => {
                 return Err(ResponseError::BodyTooLarge);
             }
-            (false, Some(remaining)) => State::Sized { remaining },
+            (false, Some(length)) => State::Sized { remaining: length },
             (false, None) => {
                 self.keep_alive = false;
                 State::UntilClose

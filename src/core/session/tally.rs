@@ -388,22 +388,22 @@ mod tests {
     fn clocks_are_judged_by_a_majority_of_ten_clients() {
         let (mut tally, mut now) = (Tally::default(), Time::from_nanos(PERIOD_NANOS));
         tally.count_iamat(Lead::Near, now);
-        let mut logged_clocks = |leads: &[_]| minute(&mut tally, &mut now, leads);
+        let mut after_minute = |leads: &[_]| minute(&mut tally, &mut now, leads);
         assert_eq!(
-            logged_clocks(&[(Lead::Ahead, 8)]),
+            after_minute(&[(Lead::Ahead, 8)]),
             ClientClocks::Near,
             "too few"
         );
-        assert_eq!(logged_clocks(&[(Lead::Ahead, 9)]), ClientClocks::Ahead);
+        assert_eq!(after_minute(&[(Lead::Ahead, 9)]), ClientClocks::Ahead);
         assert_eq!(
-            logged_clocks(&[(Lead::Behind, 3)]),
+            after_minute(&[(Lead::Behind, 3)]),
             ClientClocks::Ahead,
             "too few"
         );
         let most = [(Lead::Behind, 9), (Lead::Ahead, 5)];
-        assert_eq!(logged_clocks(&most), ClientClocks::Behind);
+        assert_eq!(after_minute(&most), ClientClocks::Behind);
         let half = [(Lead::Near, 9), (Lead::Behind, 9)];
-        assert_eq!(logged_clocks(&half), ClientClocks::Near);
+        assert_eq!(after_minute(&half), ClientClocks::Near);
         assert_eq!((tally.counters.ahead, tally.counters.behind), (22, 21));
     }
 }

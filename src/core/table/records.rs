@@ -1202,12 +1202,12 @@ mod tests {
             "AT Riley +0.000000000 b +1+2 1\nEPOCH 7 AT Riley +0.000000000 a +1+2 1\n"
         );
         let reader = records.open_reader(0);
-        let mut sent_line = Vec::new();
+        let mut copied = Vec::new();
         records.copy(reader, usize::MAX, |seq, epoch, line| {
-            sent_line.push((seq, epoch));
+            copied.push((seq, epoch));
             line.len()
         });
-        assert_eq!(sent_line, [(1, 0), (2, 7)]);
+        assert_eq!(copied, [(1, 0), (2, 7)]);
         let mut back = table(10);
         back.restore(2, 7, line, &at);
         assert_eq!((back.last_seq(), back.last_epoch()), (2, 7));
@@ -1466,8 +1466,8 @@ mod tests {
         }
         let (_, tombstone) = forget(&mut tables[0], "Washington", 1_000_000);
         assert!(tombstone.len() > line.len(), "{tombstone}");
-        let sent_line = merge(&mut tables[1], &tombstone, Origin::LOCAL.next());
-        assert_eq!(sent_line, Merge::Accepted);
+        let merged = merge(&mut tables[1], &tombstone, Origin::LOCAL.next());
+        assert_eq!(merged, Merge::Accepted);
         assert_eq!(tables[1].line(b"a"), None);
         assert_eq!(merge_neighbour_record(&mut tables[1], "b", 1), Merge::Full);
         assert!(tables[1].forget(b"b", "Riley", seconds(1)).merge == Merge::Full);
@@ -1571,27 +1571,27 @@ mod tests {
         ) {
             let names = ["Riley", "Jaquez", "Juzang"];
             let mut tables = names.map(|_| table(10));
-            let mut sent_line: Vec<(u32, Vec<u8>)> = Vec::new();
+            let mut sent: Vec<(u32, Vec<u8>)> = Vec::new();
             for (server, is_forgotten, wall, stamp) in steps {
                 let records = &mut tables[server];
                 if is_forgotten {
                     let forgetting = records.forget(b"a", names[server], seconds(wall));
                     prop_assert_eq!(forgetting.merge, Merge::Accepted);
-                    sent_line.push((forgetting.epoch, forgetting.line));
+                    sent.push((forgetting.epoch, forgetting.line));
                 } else {
                     let (merged, line) = merge_client_record(records, names[server], wall, stamp);
                     if merged == Merge::Accepted {
-                        sent_line.push((records.last_epoch(), line.into_bytes()));
+                        sent.push((records.last_epoch(), line.into_bytes()));
                     }
                 }
             }
             let mut state = seed;
             for records in &mut tables {
-                for i in (1..sent_line.len()).rev() {
+                for i in (1..sent.len()).rev() {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    sent_line.swap(i, (state >> 33) as usize % (i + 1));
+                    sent.swap(i, (state >> 33) as usize % (i + 1));
                 }
-                for (epoch, line) in &sent_line {
+                for (epoch, line) in &sent {
                     let at = At::parse(line).unwrap();
                     let lookup = records.lookup(b"a");
                     records.merge_at(lookup, line, &at, *epoch, Origin::LOCAL);

@@ -564,15 +564,15 @@ fn live_on(mut file: Vec<u8>, entries: &[Owned], end: End, machine: u64, fsync: 
     assert_eq!(node.failure(), None);
     disk.end(promises::End::Killed);
     let again = start(&mut disk, 2);
-    let (before, last_seq_before) = (node.records(), again.records());
+    let (before, after) = (node.records(), again.records());
     assert_eq!(
-        last_seq_before.digest(),
+        after.digest(),
         before.digest(),
         "it knows what it knew"
     );
-    assert_eq!(last_seq_before.len(), before.len());
+    assert_eq!(after.len(), before.len());
     assert_eq!(
-        last_seq_before.last_seq(),
+        after.last_seq(),
         before.last_seq(),
         "and since when"
     );
