@@ -13,11 +13,13 @@
 //!
 //! A turn reads for a limited time (`limits.turn_ms`). After that time, the turn handles deadlines
 //! and output, even if there is more input. If a turn had no time for all its connections, the next
-//! turn is *crowded*. A crowded turn serves neighbours first, then clients in rounds
-//! ([`Node::order_fairly`]). It reads fewer bytes from each client.
+//! turn is *crowded*. A crowded turn serves neighbours and Places first, for at most half of the
+//! time. Then it serves clients in rounds ([`Node::order_fairly`]). It reads fewer bytes from each
+//! client.
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -465,23 +467,34 @@ impl Server {
             true => self.node.order_fairly(&mut self.running),
             false => usize::MAX,
         };
+        // Neighbours and Places come first, but clients get at least half of the time. Otherwise
+        // many answers of Places could keep clients waiting in every turn.
+        let non_clients = non_clients.min(self.running.len());
+        let has_clients = non_clients < self.running.len();
+        let first_until = began + self.turn_time / if has_clients { 2 } else { 1 };
+        let first = self.receive_range(0..non_clients, TURN_BYTES, first_until);
+        let clients = non_clients..self.running.len();
         let read_until = began + self.turn_time;
-        let mut done = 0;
-        while let Some(&id) = self.running.get(done) {
-            let read_bytes = match done < non_clients {
-                true => TURN_BYTES,
-                false => CROWDED_READ_BYTES,
-            };
-            done += 1;
-            if self
-                .receive(id, read_bytes)
-                .is_some_and(|at| at >= read_until)
-            {
-                break;
+        let then = match has_clients {
+            true => self.receive_range(clients, CROWDED_READ_BYTES, read_until),
+            false => 0,
+        };
+        self.running.drain(non_clients..non_clients + then);
+        self.running.drain(..first);
+        first + then
+    }
+
+    /// Serves the connections of `running` in `range`, until the time `until`. Returns the number
+    /// of connections that were served. This is at least one, if the range is not empty.
+    fn receive_range(&mut self, range: Range<usize>, read_bytes: usize, until: Time) -> usize {
+        let all = range.len();
+        for (served, index) in (1..).zip(range) {
+            let id = self.running[index];
+            if self.receive(id, read_bytes).is_some_and(|at| at >= until) {
+                return served;
             }
         }
-        self.running.drain(..done);
-        done
+        all
     }
 
     /// Polls once, and records which sockets are ready. Also handles signals and the results of
