@@ -119,7 +119,7 @@ fn an_idle_connection_is_closed_after_http_idle_ms() {
     for _ in 0..3 {
         used.send(REQUEST);
         Answer::read(&mut used, true);
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200)); // half of http_idle_ms
     }
     silent.expect_end();
     used.send(REQUEST);

@@ -83,7 +83,7 @@ mod certificates;
 mod clients;
 mod connection;
 #[cfg(test)]
-mod drained;
+mod drained_tests;
 mod draining;
 mod drive;
 #[cfg(test)]

@@ -211,7 +211,7 @@ type Printed = (Vec<u8>, Option<Position>);
 /// The thread that writes to the standard output.
 struct Printer {
     queue: SyncSender<Printed>,
-    /// Whether a write has failed. Then nobody reads the standard output.
+    /// Whether a write to the standard output has failed, because its reader is gone.
     has_failed: Arc<AtomicBool>,
     /// The last position that was written.
     printed: Arc<Mutex<Option<Position>>>,

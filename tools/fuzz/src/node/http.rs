@@ -1,4 +1,4 @@
-//! Somebody at the HTTP port: asks for what is there, and judges the answers.
+//! A client of the HTTP port: sends requests, and checks the answers.
 
 use arbitrary::Unstructured;
 

@@ -246,7 +246,7 @@ fn trouble_disk(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Res
     Ok(())
 }
 
-/// Somebody comes to the HTTP port, or asks for something there.
+/// A client connects to the HTTP port, or sends a request there.
 fn visit(host: &mut Host, input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
     let is_visitor = |peer: &Peer| matches!(peer, Peer::Visitor(_));
     let is_there = host.outside.sockets.values().any(|it| is_visitor(&it.peer));
